@@ -1,0 +1,1 @@
+"""Other people's scores to a ScoreTable."""

@@ -1,0 +1,1 @@
+"""Drawing random parameters for manipulations and channel changes in training."""

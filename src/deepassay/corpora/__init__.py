@@ -1,0 +1,1 @@
+"""One file per family of corpora: root folder in, verified Manifest out."""

@@ -1,0 +1,1 @@
+"""Protocol, assessment, checks, log and dossier for one editing tool."""

@@ -1,0 +1,1 @@
+"""File to Views for faces and voices; free of torch."""

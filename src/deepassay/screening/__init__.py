@@ -1,0 +1,1 @@
+"""Exported bundles and what runs them on files: onnxruntime only."""
