@@ -1,0 +1,99 @@
+"""prepare: read a corpus, split it, look for leaks and prepare its views once for everything that follows."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deepassay.errors import ManifestError
+from deepassay.files import cache_folder, slug
+from deepassay.manifest import Manifest
+from deepassay.modality.views import Modality
+from deepassay.pipelines.build import build, take
+from deepassay.splits import assert_disjoint
+from deepassay.store import Store, prepare_store
+
+log = logging.getLogger(__name__)
+KEYS = {"corpus", "modality", "split", "store", "seed", "name"}
+
+
+def ensure_finder(modality: Mapping[str, Any]) -> None:
+    """Export the face finder's graphs into the cache on first use; nothing to do for voices or a folder of one's own."""
+    if "face" not in str(modality.get("_target_", "")).lower() or modality.get("finder_folder"):
+        return
+    from deepassay.modality.finder import finder_ready
+
+    folder = cache_folder() / "finder"
+    if not finder_ready(folder):
+        from deepassay.models.mtcnn import export_finder_graphs
+
+        log.info("exporting the face finder's graphs from facenet-pytorch into the cache (once)")
+        export_finder_graphs(folder)
+
+
+def read_corpus(config: Mapping[str, Any], modality: Modality) -> Manifest:
+    """The corpus as a manifest of the modality that will be used.
+
+    Raises:
+        ManifestError: the corpus is empty or of the other modality.
+    """
+    manifest: Manifest = build(config).prepare()
+    if not len(manifest):
+        raise ManifestError(f"{manifest.name}: the corpus has no samples", hint="look at its root folder and list")
+    others = sorted(set(manifest.column("modality")) - {modality.name})
+    if others:
+        raise ManifestError(
+            f"{manifest.name}: holds {others[0]} samples and the modality is {modality.name}",
+            hint=f"use modality={others[0]}, or a corpus of {modality.name}s",
+        )
+    return manifest
+
+
+def split_corpus(config: Mapping[str, Any], manifest: Manifest) -> Manifest:
+    """Apply the split and prove that nothing lies on both sides.
+
+    Raises:
+        LeakError: a subject, source or file lies in two splits.
+        ManifestError: train or dev lacks a class.
+    """
+    out: Manifest = build(config).apply(manifest)
+    assert_disjoint(out)
+    counts = out.counts()
+    for split in ("train", "dev"):
+        cell = counts.get(split, {})
+        for label in ("real", "fake"):
+            if not cell.get(label):
+                raise ManifestError(
+                    f"{out.name}: split {split} has no {label} samples",
+                    hint="change split.fractions, split.seed or split.leave_out, or add data",
+                )
+    return out
+
+
+def open_store(config: Mapping[str, Any], manifest: Manifest, modality: Modality) -> Store:
+    """Prepare every sample's views, or go on with, or reuse, what an earlier command prepared."""
+    encoding = str(config.get("encoding", "raw"))
+    name = f"{slug(manifest.name)}-{manifest.hash[:12]}-{modality.fingerprint[:12]}-{encoding}"
+    folder = Path(config.get("store_folder") or cache_folder() / "stores") / name
+    return prepare_store(manifest, modality, folder, workers=int(config.get("workers", 0)), encoding=encoding)
+
+
+def prepare(config: Mapping[str, Any], folder: Path) -> int:
+    """`deepassay prepare`: corpus, split and store; prints where they lie."""
+    settings = take(config, KEYS, verb="prepare")
+    ensure_finder(settings["modality"])
+    modality: Modality = build(settings["modality"])
+    manifest = read_corpus(settings["corpus"], modality)
+    store = open_store(settings["store"], manifest, modality)
+    split = split_corpus(settings["split"], manifest)
+    split.to_parquet(folder / "manifest.parquet")
+    from rich.console import Console
+
+    console = Console()
+    console.print(f"manifest {folder / 'manifest.parquet'}  ({len(split)} samples, hash {split.hash[:12]})")
+    for name, cell in sorted(split.counts().items()):
+        console.print(f"  {name:<8} real {cell['real']:>6}  fake {cell['fake']:>6}  unlabelled {cell['unlabelled']:>6}")
+    console.print(f"store    {store.folder}")
+    for status, n in sorted(store.counts().items()):
+        console.print(f"  {status:<12} {n:>6}")
+    return 0

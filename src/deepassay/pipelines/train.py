@@ -1,0 +1,86 @@
+"""train: one detector from corpus to chosen weights, then (by config) export and evaluation."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from deepassay.errors import ConfigError
+from deepassay.modality.views import Modality
+from deepassay.pipelines.build import build, take
+from deepassay.pipelines.folder import RunFolder
+from deepassay.pipelines.prepare import ensure_finder, open_store, read_corpus, split_corpus
+
+log = logging.getLogger(__name__)
+KEYS = {
+    "corpus", "modality", "split", "store", "augment", "detector", "loss", "optimizer", "trainer", "logger", "seed", "name",
+    "views", "warm_start", "resume", "then", "operating_points", "replicates", "licence_use", "slices",
+}  # fmt: skip
+STEPS = ("export", "evaluate")
+
+
+def train(config: Mapping[str, Any], folder: Path) -> int:
+    """`deepassay train`: returns 0, or 130/143 where an interruption left a resumable run.
+
+    Raises:
+        ConfigError: an unknown key or step, or a test set handed to training.
+        LeakError, ManifestError: see `split_corpus`.
+    """
+    if "test" in config:
+        raise ConfigError(
+            "train was given a test set; checkpoints, thresholds and calibration must never see one (law 3)",
+            hint="remove test=...; score it afterwards with `deepassay evaluate run=... corpus=...`",
+        )
+    settings = take(config, KEYS, verb="train")
+    unknown = [step for step in settings["then"] if step not in STEPS]
+    if unknown:
+        raise ConfigError(f"then: there is no step {unknown[0]!r}", hint=f"use any of {list(STEPS)}")
+    from deepassay.training.fit import fit
+
+    console = Console()
+    ensure_finder(settings["modality"])
+    modality: Modality = build(settings["modality"])
+    console.print(f"[bold]corpus[/] {settings['corpus'].get('name', settings['corpus'].get('_target_', ''))}")
+    whole = read_corpus(settings["corpus"], modality)
+    run = RunFolder.start(folder, config, resume=bool(settings["resume"]))
+    store = open_store(settings["store"], whole, modality)
+    manifest = split_corpus(settings["split"], whole)
+    run.keep_data(manifest, store)
+    for name, cell in sorted(manifest.counts().items()):
+        console.print(f"  {name:<8} real {cell['real']:>6}  fake {cell['fake']:>6}")
+    for reason, n in dict(manifest.info.get("dropped") or {}).items():
+        console.print(f"  left out {n:>6}  {reason}")
+    console.print(f"[bold]train[/]  {settings['detector'].get('_target_', '').rpartition('.')[2]}")
+    result = fit(
+        detector=build(settings["detector"]),
+        modality=modality,
+        train=manifest.split("train"),
+        dev=manifest.split("dev"),
+        store=store,
+        folder=run.path / "checkpoints",
+        loss=build(settings["loss"]),
+        optimizer=build(settings["optimizer"]),
+        augment=build(settings["augment"]),
+        logger=settings["logger"],
+        seed=int(settings["seed"]),
+        views=int(settings["views"]["train"]),
+        score_views=int(settings["views"]["score"]),
+        warm_start=settings["warm_start"],
+        **settings["trainer"],
+    )
+    if result.interrupted:
+        console.print(f"interrupted; the same command goes on from the last epoch (run {run.path})")
+        return result.exit_code
+    console.print(f"  weights chosen on dev: epoch {result.best_epoch}  ({run.weights})")
+    if "export" in settings["then"]:
+        from deepassay.pipelines.export import export_run
+
+        export_run(run, console=console)
+    if "evaluate" in settings["then"]:
+        from deepassay.pipelines.evaluate import evaluate_run
+
+        evaluate_run(run, console=console)
+    console.print(f"[bold]run[/]    {run.path}")
+    return 0
