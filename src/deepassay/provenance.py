@@ -85,7 +85,7 @@ def code_identity() -> dict[str, Any]:
 
     Returns:
         ``kind``: "commit" (checkout of this project), "wheel" (installed; id is the SHA-256 of its RECORD), or "tree"
-        (neither, for example a copied folder; id is ``source_sha256``). ``id``. ``dirty``: uncommitted or untracked files
+        (neither, for example a copied folder; id is ``source_sha256``). ``id``. ``dirty``: changed or untracked files
         in a checkout, a wheel whose files no longer match RECORD; always true for "tree", which nobody can look up.
         ``source_sha256``: hash of the source files that are running, so that two dirty trees can be told apart.
         ``version``. ``note`` where something could not be found out.
