@@ -1,5 +1,7 @@
 """Scoring a manifest: every sample accounted for, same bits whatever the workers, journal, faults of one or of all."""
 
+import importlib
+import inspect
 import json
 import subprocess
 import sys
@@ -79,14 +81,23 @@ def test_every_sample_gets_a_row_in_manifest_order(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"workers": 3}, {"workers": 2, "worker_kind": "process"}, {"batch_size": 2}])
-def test_workers_change_nothing(tmp_path, options):
+def test_workers_change_nothing(tmp_path, options, monkeypatch):
+    head = (
+        "from pathlib import Path\nfrom typing import Any\nimport numpy as np\n"
+        "from deepassay.errors import MissingDependencyError\nfrom deepassay.labels import Status, Unusable\n"
+        "from deepassay.modality.views import Views\n"
+    )
+    (tmp_path / "stand_in_numbers.py").write_text(head + inspect.getsource(Numbers))  # importable by other processes
+    monkeypatch.syspath_prepend(tmp_path)
+    modality = importlib.import_module("stand_in_numbers").Numbers()
     texts = [" ".join(str(i * 10 + j) for j in range(1 + i % 5)) for i in range(12)]
     texts[4] = ""
     manifest = corpus(tmp_path, texts)
     alone = score_manifest(
         manifest, Numbers(), predict, views=3, batch_size=options.get("batch_size", 4), progress=False
     )
-    other = score_manifest(manifest, Numbers(), predict, views=3, **{"batch_size": 4, **options}, progress=False)
+    other = score_manifest(manifest, modality, predict, views=3, **{"batch_size": 4, **options}, progress=False)
+    monkeypatch.delitem(sys.modules, "stand_in_numbers")
     assert other.hash == alone.hash
     assert alone.column("n_views").max() == 3
 
