@@ -1,0 +1,587 @@
+"""Bundle: an exported detector as a folder or one zip, verified file by file before anything of it is used."""
+
+import hashlib
+import json
+import os
+import re
+import stat
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from deepassay.calibrator import Calibration, OperatingPoint
+from deepassay.errors import AssayError, BundleError, MissingDependencyError, ScoreError
+from deepassay.files import atomic_folder, atomic_path, sha256_bytes
+from deepassay.modality.views import Modality
+
+SCHEMA = "deepassay.bundle"
+SCHEMA_VERSION = "1"
+FACTS, SUMS, CARD, DETECTOR, FINDER = "bundle.json", "SHA256SUMS", "card.md", "detector.onnx", "finder"
+CPU = "CPUExecutionProvider"
+DTYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
+MAX_FILES = 64
+MAX_BYTES = 4 << 30
+MAX_TEXT_BYTES = 8 << 20
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+_HEX = re.compile(r"[0-9a-f]{64}")
+_AGAIN = "fetch or export the bundle again; do not edit it by hand"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What a bundle may be asked about.
+
+    Args:
+        statement: one paragraph for people: on what it was trained, for which files its numbers hold.
+        media: kinds of file it judges: image, video, audio. Others get status out_of_scope.
+        not_for: uses that the numbers do not cover.
+        limits: abstention limits in plain words or numbers, for readers; the view contract enforces them.
+    """
+
+    statement: str
+    media: tuple[str, ...]
+    not_for: tuple[str, ...] = ()
+    limits: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_bundle(
+    path: str | Path,
+    *,
+    name: str,
+    detector_onnx: bytes | str | Path,
+    modality: Modality,
+    calibration: Calibration,
+    operating_points: Sequence[OperatingPoint],
+    scope: Scope | Mapping[str, Any],
+    licence_chain: Sequence[Mapping[str, Any]],
+    generators_seen: Iterable[str],
+    manifest_sha256s: Mapping[str, str],
+    synthetic: bool,
+    card_md: str,
+    provenance: Mapping[str, Any],
+    views: int = 8,
+    architecture: str = "",
+    graphs: Mapping[str, bytes | str | Path] | None = None,
+    created: str | None = None,
+) -> "Bundle":
+    """Write a bundle, whole or not at all; the same arguments give the same bytes.
+
+    Args:
+        path: the folder, or one file where it ends in ``.zip``; an existing bundle of that name is replaced.
+        name: detector name, as verdicts show it.
+        detector_onnx: the graph, as bytes or a file: one input (n, *modality.input_shape) uint8 or float32, one output
+            (n,), logits that grow with FAKE.
+        modality: its contract and fingerprint travel in the bundle.
+        calibration: fitted on dev scores of this graph, with ``views`` views per file.
+        operating_points: fixed on the same dev table.
+        scope: see `Scope`.
+        licence_chain: one mapping per link (weights, corpora, finder, run time) with at least ``name`` and ``licence``.
+        generators_seen: generators among the training fakes.
+        manifest_sha256s: split or corpus name -> manifest hash of what it was trained, selected and calibrated on.
+        synthetic: any of that stems from the built-in synthetic corpora (law 10).
+        card_md: model card for people, Markdown.
+        provenance: code identity and packages (`provenance.collect`), JSON values.
+        views: most views per file; screening uses as many as calibration did.
+        architecture: what the network is, for readers.
+        graphs: file name -> face-finder graph; by default ``modality.graphs`` where the modality has any.
+        created: ISO 8601 time; by default ``provenance["created_utc"]``, else now.
+
+    Raises:
+        BundleError: the parts do not fit each other (shape, dtype, dev tables), or a value is not JSON.
+    """
+    finder: Mapping[str, bytes | str | Path] = getattr(modality, "graphs", {}) if graphs is None else graphs
+    scope = scope if isinstance(scope, Scope) else Scope(**{**scope, "media": tuple(scope.get("media", ()))})
+    files = {DETECTOR: _content(detector_onnx), CARD: card_md.encode()}
+    files |= {f"{FINDER}/{name}": _content(graph) for name, graph in sorted(finder.items())}
+    facts = {
+        "schema": SCHEMA,
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "architecture": architecture,
+        "created": created or provenance.get("created_utc") or datetime.now(UTC).isoformat(timespec="seconds"),
+        "synthetic": bool(synthetic),
+        "modality": {
+            "name": modality.name,
+            "contract": dict(modality.contract),
+            "fingerprint": modality.fingerprint,
+            "input_shape": list(modality.input_shape),
+        },
+        "views": views,
+        "pooling": str(modality.contract.get("pooling", "as the view contract says")),
+        "calibration": calibration.to_dict(),
+        "operating_points": [point.to_dict() for point in operating_points],
+        "scope": {**asdict(scope), "media": list(scope.media), "not_for": list(scope.not_for)},
+        "generators_seen": sorted(set(generators_seen)),
+        "licence_chain": [dict(link) for link in licence_chain],
+        "manifest_sha256s": dict(manifest_sha256s),
+        "provenance": dict(provenance),
+        "files": {name: sha256_bytes(content) for name, content in files.items()},
+    }
+    try:
+        files[FACTS] = _canonical(facts)
+    except (TypeError, ValueError) as error:
+        raise BundleError(
+            f"{path}: a value of the bundle's facts is not JSON ({error})", hint="pass plain, finite values"
+        ) from error
+    files[SUMS] = _sums({name: sha256_bytes(content) for name, content in files.items()})
+    target = Path(path)
+    Bundle(target, _verify(target, files), files, None, CPU).check()
+    if target.suffix == ".zip":
+        with atomic_path(target) as temporary:
+            _write_zip(temporary, files)
+    else:
+        if target.is_file() or (target.is_dir() and any(target.iterdir()) and not (target / FACTS).is_file()):
+            raise BundleError(f"{target} is there and is not a bundle", hint="give another folder, or empty this one")
+        with atomic_folder(target) as temporary:
+            for file_name, content in files.items():
+                place = temporary / file_name
+                place.parent.mkdir(exist_ok=True)
+                place.write_bytes(content)
+    return Bundle.load(target)
+
+
+class Bundle:
+    """A verified bundle, ready to predict. Made by `load` or `write_bundle`.
+
+    Attributes:
+        path: the folder or zip.
+        hash: SHA-256 of its bundle.json, which holds the hashes of all other files: the bundle's identity.
+        facts: the content of bundle.json.
+        name, synthetic, views, generators_seen, licence_chain: see `write_bundle`.
+        calibration, operating_points, scope: what verdicts rest on.
+        card: the model card, Markdown.
+    """
+
+    def __init__(
+        self, path: Path, facts: Mapping[str, Any], files: Mapping[str, bytes], threads: int | None, provider: str
+    ) -> None:
+        self.path = path
+        self.facts = facts
+        self.hash = sha256_bytes(files[FACTS])
+        self.name: str = facts["name"]
+        self.synthetic: bool = facts["synthetic"]
+        self.views: int = facts["views"]
+        self.generators_seen: tuple[str, ...] = tuple(facts["generators_seen"])
+        self.licence_chain: tuple[Mapping[str, Any], ...] = tuple(facts["licence_chain"])
+        self.calibration = Calibration.from_dict(facts["calibration"])
+        self.operating_points = tuple(OperatingPoint.from_dict(point) for point in facts["operating_points"])
+        self.scope = Scope(
+            **{
+                **facts["scope"],
+                "media": tuple(facts["scope"]["media"]),
+                "not_for": tuple(facts["scope"]["not_for"]),
+            }
+        )
+        self.card = files[CARD].decode()
+        self._detector: bytes | None = files[DETECTOR]
+        self._graphs = {name: content for name, content in files.items() if name.startswith(f"{FINDER}/")}
+        self._threads = threads
+        self._provider = provider
+        self._session: Any = None
+        self._modality: Modality | None = None
+        self._unpacked: tempfile.TemporaryDirectory[str] | None = None
+
+    def __repr__(self) -> str:
+        return f"Bundle({self.name!r}, {self.modality_name}, {self.hash[:12]})"
+
+    @property
+    def modality_name(self) -> str:
+        """``face`` or ``voice``."""
+        return self.facts["modality"]["name"]
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        sha256: str | None = None,
+        threads: int | None = None,
+        provider: str = CPU,
+    ) -> "Bundle":
+        """Read a folder or zip and verify every file of it.
+
+        Args:
+            path: what `write_bundle` wrote.
+            sha256: refuse any bundle but the one with this hash (hashes inside show damage, this one shows exchange).
+            threads: onnxruntime threads; at most four of those available by default.
+            provider: onnxruntime execution provider.
+
+        Raises:
+            BundleError: a missing, extra or altered file, an unknown key or schema version, by name.
+            MissingDependencyError: the provider is not there.
+        """
+        place = Path(path)
+        files = _read(place)
+        facts = _verify(place, files)
+        bundle = cls(place, facts, files, threads, provider)
+        if sha256 is not None and bundle.hash != sha256:
+            raise BundleError(
+                f"{place} is bundle {bundle.hash}, not {sha256}",
+                hint="fetch the bundle that was agreed on, or its new hash",
+            )
+        return bundle
+
+    def operating_point(self, name: str) -> OperatingPoint:
+        """One operating point. Raises BundleError where the bundle has none of that name, listing those it has."""
+        for point in self.operating_points:
+            if point.name == name:
+                return point
+        names = ", ".join(point.name for point in self.operating_points)
+        raise BundleError(
+            f"{self.path} has no operating point {name!r}",
+            hint=f"use one of {names}" if names else "it has none at all: export it again with dev data",
+        )
+
+    def modality(self) -> Modality:
+        """What turns files into views, rebuilt from the contract and the bundle's own finder graphs; built once.
+
+        Raises:
+            BundleError: this version of the package would prepare other views than those the bundle was calibrated on.
+        """
+        if self._modality is None:
+            from deepassay.modality.contract import modality_from_contract
+
+            wanted = self.facts["modality"]
+            modality: Modality = modality_from_contract(wanted["contract"], self._graph_folder())
+            if modality.fingerprint != wanted["fingerprint"] or modality.name != wanted["name"]:
+                raise BundleError(
+                    f"{self.path}: this version prepares views unlike the bundle's "
+                    f"({modality.fingerprint[:12]}, not {wanted['fingerprint'][:12]})",
+                    hint="screen with the version named under provenance in bundle.json, or export the bundle again",
+                )
+            self._modality = modality
+        return self._modality
+
+    def predict(self, data: np.ndarray, batch_size: int = 32) -> np.ndarray:
+        """Logits (n,) float64 of views (n, *input_shape), uncalibrated, higher = more likely fake.
+
+        Raises:
+            BundleError: the graph cannot be run, or is not what bundle.json says.
+            ScoreError: data of another shape or dtype.
+        """
+        session = self._open()
+        shape, kind = session.get_inputs()[0].shape, session.get_inputs()[0].type
+        data = np.ascontiguousarray(data)
+        if data.shape[1:] != tuple(self.facts["modality"]["input_shape"]) or DTYPES.get(str(data.dtype)) != kind:
+            raise ScoreError(
+                f"{self.name}: views of shape {data.shape} and {data.dtype}, and the graph takes {shape} and {kind}",
+                hint="prepare views with bundle.modality()",
+            )
+        out = np.empty(len(data), dtype=np.float64)
+        for begin in range(0, len(data), batch_size):
+            batch = data[begin : begin + batch_size]
+            out[begin : begin + batch_size] = session.run(None, {session.get_inputs()[0].name: batch})[0]
+        return out
+
+    def check(self) -> None:
+        """Open the graph and compare it with bundle.json. Raises BundleError."""
+        self._open()
+
+    def to_zip(self, path: str | Path) -> Path:
+        """Write the bundle as one zip with fixed times: the same bundle always gives the same bytes."""
+        files = _read(self.path)
+        if sha256_bytes(files.get(FACTS, b"")) != self.hash:
+            raise BundleError(f"{self.path}: {FACTS} was altered since it was loaded", hint=_AGAIN)
+        _verify(self.path, files)
+        with atomic_path(path) as temporary:
+            _write_zip(temporary, files)
+        return Path(path)
+
+    def _graph_folder(self) -> Path:
+        """A folder with the verified finder graphs; always our own copy, so that nobody can change them in between."""
+        if self._unpacked is None:
+            self._unpacked = tempfile.TemporaryDirectory(prefix="deepassay-")
+            for name, content in self._graphs.items():
+                (Path(self._unpacked.name) / name.removeprefix(f"{FINDER}/")).write_bytes(content)
+        return Path(self._unpacked.name)
+
+    def _open(self) -> Any:
+        if self._session is None:
+            import onnxruntime
+
+            available = onnxruntime.get_available_providers()
+            if self._provider not in available:
+                raise MissingDependencyError(
+                    f"onnxruntime has no {self._provider} here, only {', '.join(available)}",
+                    hint=f"install the onnxruntime build for that device, or use {CPU}",
+                )
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = self._threads or min(4, _cores())
+            options.inter_op_num_threads = 1
+            options.log_severity_level = 4
+            # Threads that spin between two files take time from decoding the next one.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            try:
+                session = onnxruntime.InferenceSession(self._detector or b"", options, providers=[self._provider])
+            except Exception as error:  # onnxruntime raises classes of its own, without a common base
+                raise BundleError(
+                    f"{self.path}: {DETECTOR} cannot be opened ({str(error).splitlines()[0][:200]})", hint=_AGAIN
+                ) from error
+            self._check_graph(session)
+            self._session, self._detector = session, None
+        return self._session
+
+    def _check_graph(self, session: Any) -> None:
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        shape = tuple(self.facts["modality"]["input_shape"])
+        wrong = ""
+        if len(inputs) != 1 or len(outputs) != 1:
+            wrong = f"{len(inputs)} inputs and {len(outputs)} outputs, not one of each"
+        elif tuple(inputs[0].shape[1:]) != shape or isinstance(inputs[0].shape[0], int):
+            wrong = f"input shape {inputs[0].shape}, not a free batch of {shape}"
+        elif inputs[0].type not in DTYPES.values():
+            wrong = f"input type {inputs[0].type}, not one of {', '.join(DTYPES.values())}"
+        elif len(outputs[0].shape) != 1:
+            wrong = f"output shape {outputs[0].shape}, not one logit per view"
+        if wrong:
+            raise BundleError(f"{self.path}: {DETECTOR} has {wrong}", hint="export the detector again")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _content(source: bytes | str | Path) -> bytes:
+    return source if isinstance(source, bytes) else Path(source).read_bytes()
+
+
+def _canonical(facts: Mapping[str, Any]) -> bytes:
+    """The one form of bundle.json: readable, and the same bytes for the same facts."""
+    return (json.dumps(facts, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _sums(hashes: Mapping[str, str]) -> bytes:
+    """Text that ``sha256sum -c`` reads; ends with its own hash, so that damage to it is told from damage to a file."""
+    body = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
+    return f"{body}# {sha256_bytes(body.encode())}  the lines above\n".encode()
+
+
+def _write_zip(path: Path, files: Mapping[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.external_attr = (stat.S_IFREG | 0o644) << 16
+            entry.create_system = 3
+            archive.writestr(entry, files[name])
+
+
+def _read(place: Path) -> dict[str, bytes]:
+    """Every file of a folder or zip by its name, bounded in number and size; nothing is unpacked to disk."""
+    if place.is_dir():
+        return _read_folder(place)
+    if not place.is_file():
+        raise BundleError(f"{place}: no such bundle", hint="give the folder or zip that `deepassay export` wrote")
+    try:
+        with zipfile.ZipFile(place) as archive:
+            return _read_zip(place, archive)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError) as error:
+        raise BundleError(
+            f"{place}: not a readable zip ({error})", hint="give the folder or zip that `deepassay export` wrote"
+        ) from error
+
+
+def _read_folder(place: Path) -> dict[str, bytes]:
+    names = []
+    for folder, folders, files in os.walk(place):
+        for name in sorted(folders + files):
+            full = Path(folder, name)
+            relative = full.relative_to(place).as_posix()
+            if full.is_symlink() or not (full.is_dir() or full.is_file()):
+                raise BundleError(f"{place}: {relative} is a link or no plain file", hint=_AGAIN)
+            if full.is_file():
+                names.append((relative, full, full.stat().st_size))
+    _check_names(place, [(name, size) for name, _, size in names])
+    return {name: full.read_bytes() for name, full, _ in names}
+
+
+def _read_zip(place: Path, archive: zipfile.ZipFile) -> dict[str, bytes]:
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    for entry in archive.infolist():
+        if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR) or entry.flag_bits & 1:
+            raise BundleError(f"{place}: {entry.filename} is a link, encrypted or no plain file", hint=_AGAIN)
+    _check_names(place, [(entry.filename, entry.file_size) for entry in entries])
+    out = {}
+    for entry in entries:
+        with archive.open(entry) as stream:
+            try:
+                out[entry.filename] = stream.read(entry.file_size + 1)
+            except (zipfile.BadZipFile, EOFError) as error:
+                raise BundleError(f"{place}: {entry.filename} was altered ({error})", hint=_AGAIN) from error
+        if len(out[entry.filename]) != entry.file_size:
+            raise BundleError(f"{place}: {entry.filename} is not of the size that the zip says", hint=_AGAIN)
+    return out
+
+
+def _check_names(place: Path, sizes: Sequence[tuple[str, int]]) -> None:
+    seen: set[str] = set()
+    for name, size in sizes:
+        if not _SAFE_NAME.fullmatch(name) or ".." in PurePosixPath(name).parts:
+            raise BundleError(f"{place}: {name!r} is no name of a bundle's file", hint=_AGAIN)
+        if name.casefold() in seen:
+            raise BundleError(f"{place}: {name} occurs twice", hint=_AGAIN)
+        seen.add(name.casefold())
+        if size > (MAX_TEXT_BYTES if name in (FACTS, SUMS, CARD) else MAX_BYTES):
+            raise BundleError(f"{place}: {name} has {size} bytes, more than a bundle may", hint=_AGAIN)
+    if len(sizes) > MAX_FILES or sum(size for _, size in sizes) > MAX_BYTES:
+        raise BundleError(f"{place}: more files or bytes than a bundle may have", hint=_AGAIN)
+
+
+def _verify(place: Path, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The facts, once every file is there, unaltered and known."""
+    for name in (SUMS, FACTS):
+        if name not in files:
+            raise BundleError(
+                f"{place}: {name} is missing", hint="give the folder or zip that `deepassay export` wrote"
+            )
+    recorded = _recorded(place, files[SUMS])
+    missing, extra = sorted(set(recorded) - set(files)), sorted(set(files) - set(recorded) - {SUMS})
+    if missing:
+        raise BundleError(f"{place}: {missing[0]} is missing", hint=_AGAIN)
+    if extra:
+        raise BundleError(f"{place}: {extra[0]} does not belong to the bundle", hint=f"move it away, or {_AGAIN}")
+    for name, digest in recorded.items():
+        if hashlib.sha256(files[name]).hexdigest() != digest:
+            raise BundleError(f"{place}: {name} was altered", hint=_AGAIN)
+    facts = _parse(place, files[FACTS])
+    _check_facts(facts, str(place))
+    if facts["files"] != {name: digest for name, digest in recorded.items() if name != FACTS}:
+        raise BundleError(f"{place}: {FACTS} and {SUMS} name different files or hashes", hint=_AGAIN)
+    for name in (DETECTOR, CARD):
+        if name not in facts["files"]:
+            raise BundleError(f"{place}: {name} is missing", hint=_AGAIN)
+    for name in facts["files"]:
+        if name not in (DETECTOR, CARD) and not re.fullmatch(rf"{FINDER}/[^/]+\.onnx", name):
+            raise BundleError(f"{place}: {name} is of no kind that this version knows", hint=_AGAIN)
+    return facts
+
+
+def _recorded(place: Path, sums: bytes) -> dict[str, str]:
+    out: dict[str, str] = {}
+    lines = sums.decode(errors="replace").splitlines()
+    for line in lines[:-1]:
+        digest, _, name = line.partition("  ")
+        out[name] = digest
+    if not out or FACTS not in out or _sums(out) != sums or not all(_HEX.fullmatch(d) for d in out.values()):
+        raise BundleError(f"{place}: {SUMS} was altered", hint=_AGAIN)
+    return out
+
+
+def _parse(place: Path, content: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        out = dict(pairs)
+        if len(out) != len(pairs):
+            raise ValueError("a key occurs twice")
+        return out
+
+    try:
+        facts = json.loads(content, object_pairs_hook=unique)
+        if not isinstance(facts, dict):
+            raise ValueError("not an object")
+        if facts.get("schema") != SCHEMA or facts.get("schema_version") != SCHEMA_VERSION:
+            raise BundleError(
+                f"{place}: {FACTS} has schema {facts.get('schema')!r} version {facts.get('schema_version')!r}; "
+                f"this version reads {SCHEMA} version {SCHEMA_VERSION}",
+                hint="use the version of deepassay that wrote it, or export it again",
+            )
+        if _canonical(facts) != content:
+            raise ValueError("not in the canonical form")
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{place}: {FACTS} cannot be read ({error})", hint=_AGAIN) from error
+    return facts
+
+
+@contextmanager
+def _naming(place: str):
+    try:
+        yield
+    except BundleError:
+        raise
+    except (AssayError, TypeError, ValueError, KeyError) as error:
+        text = error.message if isinstance(error, AssayError) else f"{type(error).__name__}: {error}"
+        raise BundleError(f"{place}: {FACTS} cannot be used ({text})", hint=_AGAIN) from error
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _hashes(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(v, str) and _HEX.fullmatch(v) for v in value.values())
+
+
+def _links(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(link, dict) and all(isinstance(link.get(key), str) and link[key] for key in ("name", "licence"))
+        for link in value
+    )
+
+
+_MODALITY: dict[str, Callable[[Any], Any]] = {
+    "name": lambda v: v in ("face", "voice"),
+    "contract": lambda v: isinstance(v, dict),
+    "fingerprint": _text,
+    "input_shape": lambda v: isinstance(v, list) and v and all(isinstance(n, int) and n > 0 for n in v),
+}
+_SCOPE: dict[str, Callable[[Any], Any]] = {
+    "statement": lambda v: _text(v) and v.strip(),
+    "media": lambda v: _texts(v) and v and set(v) <= {"image", "video", "audio"},
+    "not_for": _texts,
+    "limits": lambda v: isinstance(v, dict),
+}
+_FACTS: dict[str, Callable[[Any], Any]] = {
+    "schema": lambda v: v == SCHEMA,
+    "schema_version": lambda v: v == SCHEMA_VERSION,
+    "name": lambda v: _text(v) and v,
+    "architecture": _text,
+    "created": _text,
+    "synthetic": lambda v: isinstance(v, bool),
+    "modality": lambda v: _record(v, _MODALITY, "modality"),
+    "views": lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0,
+    "pooling": _text,
+    "calibration": lambda v: isinstance(v, dict) and Calibration.from_dict(v),
+    "operating_points": lambda v: isinstance(v, list) and all(OperatingPoint.from_dict(point) for point in v),
+    "scope": lambda v: _record(v, _SCOPE, "scope"),
+    "generators_seen": _texts,
+    "licence_chain": _links,
+    "manifest_sha256s": _hashes,
+    "provenance": lambda v: isinstance(v, dict),
+    "files": _hashes,
+}
+
+
+def _record(value: Any, known: Mapping[str, Callable[[Any], Any]], where: str) -> bool:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is not an object")
+    prefix = f"{where}." if where else ""
+    unknown, missing = sorted(set(value) - set(known)), sorted(set(known) - set(value))
+    if unknown:
+        raise ValueError(f"unknown key {prefix}{unknown[0]}")
+    if missing:
+        raise ValueError(f"missing key {prefix}{missing[0]}")
+    for key, good in known.items():
+        if not good(value[key]):
+            raise ValueError(f"{prefix}{key} is {json.dumps(value[key])[:80]}")
+    return True
+
+
+def _check_facts(facts: Mapping[str, Any], place: str) -> None:
+    """Refuse unknown or missing keys, wrong types, and parts that do not belong together. Raises BundleError."""
+    with _naming(place):
+        _record(dict(facts), _FACTS, "")
+        points = facts["operating_points"]
+        if len({point["name"] for point in points}) != len(points):
+            raise ValueError("two operating points have the same name")
+        for point in points:
+            if point["dev_table_sha256"] != facts["calibration"]["dev_table_sha256"]:
+                raise ValueError(f"operating point {point['name']} was fixed on another dev table than the calibration")
