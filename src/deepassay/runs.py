@@ -364,7 +364,8 @@ def _compare(args: argparse.Namespace, console: Any) -> int:
         return _print_json(
             {"runs": [str(run.path) for run in runs], "synthetic": [run.synthetic for run in runs], "config": differing,
              "same_test_samples": len(set(manifests)) == 1,
-             "numbers": [{"metric": k[0], "slice": k[1], "operating_point": k[2], "values": v} for k, v in rows.items()]}
+             "numbers": [dict(zip(("metric", "slice", "operating_point", "values"), (*key, values), strict=True))
+                         for key, values in rows.items()]}
         )  # fmt: skip
     table = Table("key", *[escape(run.name) for run in runs], title="configurations differ in")
     for key, values in differing.items():
