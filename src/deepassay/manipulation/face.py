@@ -341,7 +341,7 @@ def local_warp(
         part: (rng.choice((-1.0, 1.0)) * rng.uniform(0.25, 0.42), rng.choice((-1.0, 1.0)) * rng.uniform(0.12, 0.22))
         for part in sorted(chosen)
     }
-    cells, tone = rng.uniform(16.0, 24.0), rng.normal(0.0, 7.0, 3) + rng.choice((-1.0, 1.0)) * rng.uniform(4.0, 10.0)
+    cells, tone = rng.uniform(13.0, 19.0), rng.normal(0.0, 5.0, 3) + rng.choice((-1.0, 1.0)) * rng.uniform(4.0, 10.0)
     height, width = image.shape[:2]
     if amount == 0.0:
         return image.copy(), np.zeros((height, width), dtype=np.float32)
@@ -387,7 +387,7 @@ def _restyle(image: np.ndarray, rng: np.random.Generator, face_px: float, amount
 
     shifts = rng.uniform(-20.0, 20.0, 3)
     saturation, brightness, contrast = rng.uniform(-0.3, 0.3), rng.uniform(-0.12, 0.12), rng.uniform(-0.15, 0.15)
-    sharpen, cells, gain = rng.random() < 0.5, rng.uniform(14.0, 26.0), rng.uniform(0.6, 1.3)
+    sharpen, cells, gain = rng.random() < 0.5, rng.uniform(11.0, 20.0), rng.uniform(0.9, 1.8)
     copy = image.astype(np.float32)
     grey = copy.mean(2, keepdims=True)
     styled = grey + (copy - grey) * (1.0 + saturation)
@@ -473,7 +473,7 @@ def smooth_resynth(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Redraw the inner face from a coarse grid of itself: a face-region decoder that lacks high frequencies.
 
-    The hull is shrunk to 14 to 22 samples per eye distance and grown again (bicubic, bilinear, or stepped, which leaves
+    The hull is shrunk to 11 to 17 samples per eye distance and grown again (bicubic, bilinear, or stepped, which leaves
     the grid of transposed convolutions), without the sensor's noise. Strength is the opacity of the redrawn region.
     Spectral shortfall of decoders: R. Durall et al., "Watch Your Up-Convolution", CVPR 2020.
 
@@ -486,7 +486,7 @@ def smooth_resynth(
     """
     points, amount = _check(image, landmarks, strength, rng)
     grow, feather = rng.uniform(0.85, 1.0), rng.uniform(0.05, 0.18)
-    cells, kind = rng.uniform(14.0, 22.0), str(rng.choice(("bicubic", "bilinear", "stepped")))
+    cells, kind = rng.uniform(11.0, 17.0), str(rng.choice(("bicubic", "bilinear", "stepped")))
     shape = image.shape[0], image.shape[1]
     if amount == 0.0:
         return image.copy(), np.zeros(shape, dtype=np.float32)
