@@ -1,0 +1,288 @@
+"""Protocol: the plan of an assessment, frozen before any test label is read, and the record of what was opened when."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from deepassay.errors import ConfigError
+from deepassay.evaluation import Number
+from deepassay.files import fingerprint, write_json
+
+SCHEMA_VERSION = "1"
+SIDES = ("at_most", "at_least")
+TARGETS = ("tool", "worst_generator", "all")
+VERDICTS = ("supported", "not_supported", "inconclusive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One declared claim and its rule: supported iff the whole interval lies on the good side of theta.
+
+    Args:
+        id: short name, C1, C2 ...
+        metric: key of the metric catalogue, such as ``apcer``, ``bpcer``, ``auc``.
+        theta: the declared limit, in the metric's unit; it comes from the assessor, never from the law.
+        side: ``at_most`` or ``at_least``.
+        on: ``tool`` (the tool's outputs as their own generator), ``worst_generator``, or ``all``.
+        operating_point: name of the dev operating point, empty for metrics without one.
+        text: the claim in words, by language (``en``, ``zh``); ``{tool}`` and ``{theta}`` are filled in.
+    """
+
+    id: str
+    metric: str
+    theta: float
+    side: str
+    text: Mapping[str, str]
+    on: str = "tool"
+    operating_point: str = ""
+
+    def __post_init__(self) -> None:
+        if self.side not in SIDES or self.on not in TARGETS:
+            raise ConfigError(
+                f"claim {self.id}: side {self.side!r}, on {self.on!r}",
+                hint=f"side is one of {list(SIDES)}, on one of {list(TARGETS)}",
+            )
+        if not str(self.text.get("en", "")).strip():
+            raise ConfigError(f"claim {self.id} has no English text", hint="add text: {en: ..., zh: ...}")
+
+    def rule(self, language: str, *, level: float) -> str:
+        """The decision rule in words."""
+        whole = f"{100 * level:g}"
+        if language == "zh":
+            bound, sign = ("上", "≤") if self.side == "at_most" else ("下", "≥")
+            return f"{whole}% 整群置信区间的{bound}限 {sign} {self.theta:g}"
+        bound, sign = ("upper", "<=") if self.side == "at_most" else ("lower", ">=")
+        return f"{bound} bound of the {whole} % cluster interval {sign} {self.theta:g}"
+
+
+def decide(claim: Claim, number: Number | None) -> str:
+    """The verdict that a number gives a claim, before checks have their say.
+
+    Supported iff the interval lies wholly on the good side of theta (theta included), not supported iff wholly on the
+    bad side, else inconclusive; so is a number that is missing, has no interval or is under-powered.
+    """
+    if number is None or number.ci is None or number.status in ("under_powered", "not_reported"):
+        return "inconclusive"
+    lo, hi = number.ci["lo"], number.ci["hi"]
+    if lo is None or hi is None:
+        return "inconclusive"
+    if claim.side == "at_most":
+        return "supported" if hi <= claim.theta else "not_supported" if lo > claim.theta else "inconclusive"
+    return "supported" if lo >= claim.theta else "not_supported" if hi < claim.theta else "inconclusive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """The plan: what is measured, with what, and what will count as support.
+
+    Args:
+        name, version: identity of the plan.
+        headline: the one-sentence claim of the first page, by language; ``{tool}`` and ``{version}`` are filled in.
+        claims: mappings with the fields of `Claim`.
+        operating_points: names of dev operating points that must exist, such as ``bpcer_5``.
+        detectors: names or bundle hashes of the detectors declared beforehand; empty means the one that is given.
+        slices: score-table columns or attributes to report by.
+        replicates, level, seed: of the cluster bootstrap.
+        minimum_clusters, minimum_attack: below these a number is under-powered (law 4).
+        non_claims: further non-claims by language, besides those that every dossier carries.
+        valid_days: after how many days the dossier expires.
+        retention: what is kept until when, an ISO date or a rule in words.
+    """
+
+    name: str
+    version: str
+    headline: Mapping[str, str]
+    claims: Sequence[Any]
+    operating_points: Sequence[str] = ("bpcer_5", "bpcer_1")
+    detectors: Sequence[str] = ()
+    slices: Sequence[str] = ("generator", "generator_family")
+    replicates: int = 2000
+    level: float = 0.95
+    seed: int = 0
+    minimum_clusters: int = 20
+    minimum_attack: int = 59
+    non_claims: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    valid_days: int = 365
+    retention: str = "3 years after the date of this dossier (evidence and scores)"
+
+    def __post_init__(self) -> None:
+        if not self.claims:
+            raise ConfigError(f"protocol {self.name} declares no claim", hint="add at least one entry to claims")
+        claims = []
+        for entry in self.claims:
+            if isinstance(entry, Claim):
+                claims.append(entry)
+                continue
+            try:
+                claims.append(Claim(**entry))
+            except TypeError as error:
+                raise ConfigError(
+                    f"protocol {self.name}: a claim cannot be read ({error})",
+                    hint="a claim has id, metric, theta, side, text, and may have on and operating_point",
+                ) from error
+        names = [claim.id for claim in claims]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"protocol {self.name}: two claims share an id", hint=f"ids are {names}")
+        for claim in claims:
+            if claim.operating_point and claim.operating_point not in self.operating_points:
+                raise ConfigError(
+                    f"claim {claim.id} rests on operating point {claim.operating_point!r}, which is not declared",
+                    hint=f"declared are {list(self.operating_points)}",
+                )
+        if self.replicates < 1 or not 0 < self.level < 1 or self.minimum_clusters < 20:
+            raise ConfigError(
+                f"protocol {self.name}: replicates {self.replicates}, level {self.level}, "
+                f"minimum_clusters {self.minimum_clusters}",
+                hint="replicates >= 1, level in (0, 1), minimum_clusters >= 20 (law 4)",
+            )
+        object.__setattr__(self, "claims", tuple(claims))
+        for name in ("operating_points", "detectors", "slices"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that is frozen, as JSON values."""
+        return json.loads(json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the whole plan; changing any word of it changes the hash."""
+        return fingerprint(self.to_json())
+
+
+class Register:
+    """A folder that keeps one frozen protocol and every opening of the test labels (self-kept: no third party's time).
+
+    Args:
+        folder: holds ``protocol.json`` and the append-only ``openings.jsonl``.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._frozen = self.folder / "protocol.json"
+        self._openings = self.folder / "openings.jsonl"
+
+    def freeze(self, protocol: Protocol, *, now: datetime | None = None) -> str:
+        """Write the protocol and the time; returns its hash. Freezing the same protocol again keeps the first time.
+
+        Raises:
+            ConfigError: another protocol is frozen here already.
+        """
+        if self._frozen.is_file():
+            before = self._read_frozen()
+            if before["sha256"] != protocol.sha256:
+                raise ConfigError(
+                    f"{self._frozen}: another protocol is frozen here ({before['sha256'][:12]})",
+                    hint="a changed plan is a new assessment: use another folder, the old one stays on record",
+                )
+            return protocol.sha256
+        write_json(
+            self._frozen,
+            {
+                "schema": SCHEMA_VERSION,
+                "sha256": protocol.sha256,
+                "frozen_utc": _time(now),
+                "protocol": protocol.to_json(),
+            },
+        )
+        return protocol.sha256
+
+    def record_opening(self, table_sha256: str, *, now: datetime | None = None) -> None:
+        """Append that the labels of a test score table are about to be read.
+
+        Raises:
+            ConfigError: no protocol is frozen here: labels may not be read yet.
+        """
+        frozen = self._read_frozen()
+        line = {"opened_utc": _time(now), "table_sha256": table_sha256, "protocol_sha256": frozen["sha256"]}
+        with open(self._openings, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def openings(self) -> list[dict[str, str]]:
+        """Every opening, oldest first. Raises ConfigError on a damaged line."""
+        if not self._openings.is_file():
+            return []
+        out = []
+        for number, line in enumerate(self._openings.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+                out.append({key: str(entry[key]) for key in ("opened_utc", "table_sha256", "protocol_sha256")})
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise ConfigError(
+                    f"{self._openings}, line {number}: damaged ({error!r})", hint="restore the file; it is append-only"
+                ) from error
+        return out
+
+    def record(self) -> dict[str, Any]:
+        """The `preregistration` part of the log: hash, times, openings and the deviations that these records show.
+
+        Raises:
+            ConfigError: nothing is frozen, or the test was never opened.
+        """
+        frozen = self._read_frozen()
+        openings = self.openings()
+        if not openings:
+            raise ConfigError(
+                f"{self.folder}: the test labels were never opened", hint="call record_opening before measuring"
+            )
+        deviations: list[tuple[str, str]] = []
+        first = openings[0]["opened_utc"]
+        if _parse(frozen["frozen_utc"]) >= _parse(first):
+            deviations.append(
+                (
+                    f"The protocol was frozen at {frozen['frozen_utc']}, not before the test was opened at {first}.",
+                    f"方案冻结时间（{frozen['frozen_utc']}）不早于测试标签首次打开时间（{first}）。",
+                )
+            )
+        if len(openings) > 1:
+            tables = len({entry["table_sha256"] for entry in openings})
+            deviations.append(
+                (
+                    f"The test labels were opened {len(openings)} times ({tables} different score tables).",
+                    f"测试标签共被打开 {len(openings)} 次（涉及 {tables} 份不同的得分表）。",
+                )
+            )
+        if any(entry["protocol_sha256"] != frozen["sha256"] for entry in openings):
+            deviations.append(
+                (
+                    "The test labels were opened under another protocol.",
+                    "测试标签曾在另一份方案下被打开。",
+                )
+            )
+        return {
+            "protocol_sha256": frozen["sha256"],
+            "frozen_utc": frozen["frozen_utc"],
+            "test_opened_utc": first,
+            "deviations": [english for english, _ in deviations],
+            "deviations_zh": [chinese for _, chinese in deviations],
+            "protocol_name": frozen["protocol"]["name"],
+            "protocol_version": frozen["protocol"]["version"],
+            "openings": openings,
+            "self_kept": True,
+        }
+
+    def _read_frozen(self) -> dict[str, Any]:
+        if not self._frozen.is_file():
+            raise ConfigError(
+                f"{self.folder}: no protocol is frozen here", hint="freeze the protocol before test labels are read"
+            )
+        value = json.loads(self._frozen.read_text(encoding="utf-8"))
+        if fingerprint(value["protocol"]) != value["sha256"]:
+            raise ConfigError(
+                f"{self._frozen}: the protocol was changed after it was frozen",
+                hint="restore the file; a changed plan is a new assessment",
+            )
+        return value
+
+
+def _time(now: datetime | None) -> str:
+    return (now or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _parse(text: str) -> datetime:
+    return datetime.fromisoformat(text)
