@@ -1,0 +1,192 @@
+"""evaluate: the bundle that ships scores every split, and the numbers of the test split are reported with intervals."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from deepassay.calibrator import calibrate
+from deepassay.errors import ConfigError
+from deepassay.evaluation import Number, markdown_table, measure, rich_table, write_metrics
+from deepassay.files import write_text
+from deepassay.manifest import SPLITS, Manifest
+from deepassay.pipelines.build import build, take
+from deepassay.pipelines.folder import RunFolder
+from deepassay.pipelines.prepare import read_corpus
+from deepassay.provenance import code_identity
+from deepassay.scores import ScoreTable
+from deepassay.scoring import score_manifest
+from deepassay.screening.bundle import Bundle
+
+log = logging.getLogger(__name__)
+KEYS = {"run", "bundle", "corpus", "split", "replicates", "views", "slices", "seed", "workers", "name"}
+
+
+def score_with_bundle(
+    manifest: Manifest,
+    bundle: Bundle,
+    *,
+    store: Any = None,
+    views: int | None = None,
+    workers: int = 0,
+    config_fingerprint: str = "",
+    resume_path: Path | None = None,
+) -> ScoreTable:
+    """Score a manifest with the exported graph and calibrate with the bundle's calibration: every sample gets a row."""
+    meta = {
+        "detector": bundle.name,
+        "bundle_sha256": bundle.hash,
+        "config_fingerprint": config_fingerprint,
+        "code": code_identity(),
+        "views": views or bundle.views,
+    }
+    table = score_manifest(
+        manifest,
+        bundle.modality(),
+        bundle.predict,
+        views=views or bundle.views,
+        store=store,
+        meta=meta,
+        workers=workers,
+        resume_path=resume_path,
+    )
+    return calibrate(table, bundle.calibration)
+
+
+def report(
+    table: ScoreTable,
+    bundle: Bundle,
+    folder: Path,
+    *,
+    console: Console,
+    replicates: int,
+    slices: list[str],
+    seed: int,
+    config_fingerprint: str = "",
+) -> list[Number]:
+    """Measure one table at the bundle's operating points; write metrics.json and metrics.md; print the table."""
+    numbers = measure(
+        table,
+        operating_points=bundle.operating_points,
+        slices=slices,
+        replicates=replicates,
+        seed=seed,
+        generators_seen=bundle.generators_seen,
+    )
+    write_metrics(
+        numbers,
+        folder / "metrics.json",
+        table=table,
+        bundle_sha256=bundle.hash,
+        config_fingerprint=config_fingerprint,
+        generators_seen=list(bundle.generators_seen),
+    )
+    note = "Synthetic data: these numbers say that the machinery works, and nothing about real media.\n\n"
+    write_text(folder / "metrics.md", (note if table.synthetic else "") + markdown_table(numbers))
+    answered = int(table.answered.sum())
+    title = f"test split: {answered} of {len(table)} samples answered"
+    if table.synthetic:
+        title += "   [SYNTHETIC DATA]"
+    console.print(rich_table(numbers, title=title))
+    console.print(
+        "  intervals: 95 %, resampling clusters (subjects, else sources); dim rows rest on too few to carry a claim\n"
+        f"  all numbers, with k/n and both conventions for non-responses: {folder / 'metrics.json'}"
+    )
+    return numbers
+
+
+def evaluate_run(
+    run: RunFolder,
+    *,
+    console: Console,
+    replicates: int | None = None,
+    slices: list[str] | None = None,
+    views: int | None = None,
+    seed: int = 0,
+    workers: int = 0,
+) -> list[Number]:
+    """Score every split of a run with its bundle and report the test split."""
+    if not run.bundle.exists():
+        raise ConfigError(f"{run.path} has no bundle yet", hint=f"run `deepassay export run={run.path}` first")
+    config = run.config
+    bundle = Bundle.load(run.bundle)
+    manifest = run.manifest()
+    store = run.store(bundle.modality())
+    console.print("[bold]evaluate[/] (exported graph, every split)")
+    tables: dict[str, ScoreTable] = {}
+    for split in SPLITS:
+        part = manifest.split(split)
+        if not len(part):
+            continue
+        journal = run.path / "scores" / f".{split}.{bundle.hash[:12]}.jsonl"
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        tables[split] = score_with_bundle(
+            part,
+            bundle,
+            store=store,
+            views=views,
+            workers=workers,
+            config_fingerprint=run.fingerprint,
+            resume_path=journal,
+        )
+        tables[split].write(run.scores(split))
+        journal.unlink(missing_ok=True)
+    if "test" not in tables:
+        console.print("  there is no test split: nothing to report (train and dev tables are written)")
+        return []
+    return report(
+        tables["test"],
+        bundle,
+        run.path,
+        console=console,
+        replicates=int(replicates or config["replicates"]),
+        slices=list(slices or config["slices"]),
+        seed=seed,
+        config_fingerprint=run.fingerprint,
+    )
+
+
+def evaluate(config: Mapping[str, Any], folder: Path) -> int:
+    """`deepassay evaluate run=...`, or `bundle=... corpus=...` for files that no run knows."""
+    settings = take(config, KEYS, verb="evaluate")
+    console = Console()
+    if settings["run"]:
+        evaluate_run(
+            RunFolder.open(settings["run"]),
+            console=console,
+            replicates=settings["replicates"],
+            slices=settings["slices"],
+            views=settings["views"],
+            seed=int(settings["seed"]),
+            workers=int(settings["workers"]),
+        )
+        return 0
+    if not settings["bundle"] or not settings["corpus"]:
+        raise ConfigError(
+            "evaluate needs a run, or a bundle and a corpus",
+            hint="deepassay evaluate run=runs/NAME, or deepassay evaluate bundle=... corpus=csv corpus.csv=...",
+        )
+    bundle = Bundle.load(settings["bundle"])
+    manifest = read_corpus(settings["corpus"], bundle.modality())
+    if settings["split"]:
+        manifest = build(settings["split"]).apply(manifest).split("test")
+    table = score_with_bundle(
+        manifest, bundle, views=settings["views"], workers=int(settings["workers"]), resume_path=None
+    )
+    table.write(folder / "scores" / "test.parquet")
+    console.print(f"scores {folder / 'scores' / 'test.parquet'}")
+    if (manifest.column("label") < 0).all():
+        console.print("  the corpus has no labels: scores and statuses only")
+        return 0
+    report(
+        table,
+        bundle,
+        folder,
+        console=console,
+        replicates=int(settings["replicates"] or 2000),
+        slices=list(settings["slices"] or ["generator"]),
+        seed=int(settings["seed"]),
+    )
+    return 0
