@@ -110,7 +110,7 @@ class RunFolder:
 
     def store(self, modality: Modality) -> Store:
         """The prepared views that the run was trained on."""
-        return Store.open(Path(self.facts["store"]), fingerprint=modality.fingerprint)
+        return Store.open(Path(self.facts["store"]), modality=modality)
 
     @property
     def weights(self) -> Path:

@@ -94,6 +94,6 @@ def prepare(config: Mapping[str, Any], folder: Path) -> int:
     for name, cell in sorted(split.counts().items()):
         console.print(f"  {name:<8} real {cell['real']:>6}  fake {cell['fake']:>6}  unlabelled {cell['unlabelled']:>6}")
     console.print(f"store    {store.folder}")
-    for status, n in sorted(store.counts().items()):
+    for status, n in sorted(store.counts.items()):
         console.print(f"  {status:<12} {n:>6}")
     return 0
