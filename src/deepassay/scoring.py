@@ -221,7 +221,7 @@ def _cut(modality: Modality, store: PreparedSource | None, sample_id: str, path:
     except SETUP_ERRORS:
         raise
     except Exception as error:
-        outcome = FileScore(status=Status.ERROR, reason=_describe(error, path))
+        outcome = FileScore(status=Status.ERROR, reason=describe_fault(error, path))
     return _Cut(views, outcome, time.perf_counter() - begin)
 
 
@@ -245,7 +245,7 @@ def _judge(
             except (*SETUP_ERRORS, ScoreError):
                 raise
             except Exception as error:
-                failures[i], last = f"detector: {_describe(error, None)}", error
+                failures[i], last = f"detector: {describe_fault(error)}", error
         if not hopeful and not logits and len(failures) >= _HOPELESS:
             raise ScoreError(
                 f"the detector failed on all of the first {len(failures)} files ({next(iter(failures.values()))})",
@@ -306,8 +306,8 @@ def _predict(predict: Predict, cuts: Sequence[_Cut], which: Sequence[int], batch
     return dict(zip(which, np.split(np.concatenate(parts), ends[:-1]), strict=True))
 
 
-def _describe(error: BaseException, path: Path | None) -> str:
-    """Class and first line of an error, without where the file lies."""
+def describe_fault(error: BaseException, path: Path | None = None) -> str:
+    """Class and first line of an error, without its hint and without where the file lies: fit for a score table."""
     text = error.message if isinstance(error, AssayError) else str(error)
     line = text.strip().splitlines()[0] if text.strip() else ""
     return _without_path(f"{type(error).__name__}: {line}" if line else type(error).__name__, path)
