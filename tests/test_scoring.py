@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deepassay.errors import ConfigError, MissingDependencyError, ScoreError
+from deepassay.errors import AssayError, ConfigError, MissingDependencyError, ScoreError
 from deepassay.labels import Status, Unusable
 from deepassay.manifest import Manifest, Sample
 from deepassay.modality.views import Views
@@ -158,7 +158,7 @@ def test_a_sample_of_the_other_modality_is_out_of_scope(tmp_path):
 class Cupboard:
     """A stand-in store."""
 
-    modality_fingerprint = Numbers.fingerprint
+    fingerprint = Numbers.fingerprint
 
     def views(self, sample_id: str) -> Views:
         if sample_id == "s1":
@@ -171,8 +171,15 @@ def test_a_store_is_read_instead_of_files_and_must_be_of_the_same_modality(tmp_p
     out = score_manifest(manifest, Numbers(), predict, store=Cupboard(), progress=False)
     assert list(out.column("status")) == ["ok", "too_short"]
     assert out.column("score")[0] == 10.0
+
+    class Damaged(Cupboard):
+        def views(self, sample_id: str) -> Views:
+            raise AssayError("a shard is damaged", hint="prepare it again")
+
+    with pytest.raises(AssayError, match="shard"):
+        score_manifest(manifest, Numbers(), predict, store=Damaged(), progress=False)
     stale = Cupboard()
-    stale.modality_fingerprint = "0" * 64
+    stale.fingerprint = "0" * 64
     with pytest.raises(ConfigError, match="prepared with modality 000"):
         score_manifest(manifest, Numbers(), predict, store=stale, progress=False)
 

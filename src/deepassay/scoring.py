@@ -7,8 +7,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from deepassay.errors import (
     BundleError,
     ConfigError,
     LeakError,
+    ManifestError,
     MissingDependencyError,
     ScoreError,
 )
@@ -28,14 +27,16 @@ from deepassay.files import fingerprint
 from deepassay.labels import Status, Unusable
 from deepassay.modality.views import Modality, Views
 
-if TYPE_CHECKING:  # screening scores single files through this module and must not bring Arrow
+if TYPE_CHECKING:  # screening scores single files through this module and must start quickly, without Arrow
+    from concurrent.futures import Executor, Future
+
     from deepassay.manifest import Manifest, Sample
     from deepassay.scores import Scored, ScoreTable
 
 Predict = Callable[[np.ndarray], np.ndarray]
 JOURNAL_VERSION = 1
 # Faults of the set-up, not of a file: they end the batch instead of becoming the status of every row.
-SETUP_ERRORS = (BundleError, ConfigError, LeakError, MissingDependencyError)
+SETUP_ERRORS = (BundleError, ConfigError, LeakError, ManifestError, MissingDependencyError)
 # A detector that fails on each of this many files, and on nothing else so far, is broken; the files are not.
 _HOPELESS = 4
 _log = logging.getLogger(__name__)
@@ -186,7 +187,7 @@ def score_manifest(
 
 
 def _same_preparation(store: PreparedSource | None, modality: Modality) -> None:
-    stored = getattr(store, "modality_fingerprint", None)
+    stored = getattr(store, "fingerprint", None)
     if stored is not None and stored != modality.fingerprint:
         raise ConfigError(
             f"the store was prepared with modality {stored[:12]}, not {modality.name} {modality.fingerprint[:12]}",
@@ -221,6 +222,8 @@ def _cut(modality: Modality, store: PreparedSource | None, sample_id: str, path:
     except SETUP_ERRORS:
         raise
     except Exception as error:
+        if store is not None and isinstance(error, AssayError):
+            raise  # a damaged store is no property of a sample
         outcome = FileScore(status=Status.ERROR, reason=describe_fault(error, path))
     return _Cut(views, outcome, time.perf_counter() - begin)
 
@@ -334,6 +337,8 @@ def _cuts(
     if not workers:
         yield ([_cut_sample(modality, store, sample, manifest.file(sample), k) for sample in group] for group in groups)
         return
+    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+
     pool: Executor
     if worker_kind == "process":
         import multiprocessing
@@ -352,7 +357,7 @@ def _cuts(
     else:
         pool = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
 
-    def submit(group: Sequence["Sample"]) -> list[Future[_Cut]]:
+    def submit(group: Sequence["Sample"]) -> list["Future[_Cut]"]:
         if worker_kind == "process":
             return [pool.submit(_cut_adopted, sample, manifest.file(sample), k) for sample in group]
         return [pool.submit(_cut_sample, modality, store, sample, manifest.file(sample), k) for sample in group]
@@ -366,7 +371,7 @@ def _cuts(
             current = ahead.pop(0)
             try:
                 done = [future.result() for future in current]
-            except BrokenProcessPool as error:
+            except BrokenExecutor as error:
                 raise ScoreError(
                     "a process that prepares views died, by lack of memory or a crash inside a decoder",
                     hint="run with workers=0 and a resume_path: the journal then ends just before the file",

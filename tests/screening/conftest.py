@@ -31,7 +31,7 @@ class Square:
 
     @property
     def contract(self) -> dict[str, Any]:
-        return {"kind": "square", "limit": self.limit, "pooling": "mean of views, most fake track"}
+        return {"kind": "square", "limit": self.limit, "pool": "mean of views, most fake track"}
 
     @property
     def fingerprint(self) -> str:
@@ -66,8 +66,8 @@ class Loud:
 
     name = "voice"
     input_shape = (100,)
-    contract: dict[str, Any] = {"kind": "loud", "pooling": "mean of windows"}  # noqa: RUF012
-    fingerprint = fingerprint({"kind": "loud", "pooling": "mean of windows"})
+    contract: dict[str, Any] = {"kind": "loud", "pool": "mean of windows"}  # noqa: RUF012
+    fingerprint = fingerprint({"kind": "loud", "pool": "mean of windows"})
 
     def prepare(self, path: str | Path) -> Views:
         from deepassay.media.sound import read_sound

@@ -114,7 +114,7 @@ def write_bundle(
             "input_shape": list(modality.input_shape),
         },
         "views": views,
-        "pooling": str(modality.contract.get("pooling", "as the view contract says")),
+        "pooling": str(modality.contract.get("pool", "as the view contract says")),
         "calibration": calibration.to_dict(),
         "operating_points": [point.to_dict() for point in operating_points],
         "scope": {**asdict(scope), "media": list(scope.media), "not_for": list(scope.not_for)},
