@@ -193,7 +193,7 @@ def draw_capture(rng: np.random.Generator) -> Capture:
         exposure=float(np.exp(n(0, 0.14))), smile=float(np.clip(n(0.3, 0.5), -0.6, 1.0)),
         mouth_open=float(max(0.0, n(-0.2, 0.5))), eye_open=float(np.clip(n(1.0, 0.12), 0.62, 1.25)),
         gaze=(float(np.clip(n(0, 0.35), -1, 1)), float(np.clip(n(0, 0.25), -1, 1))), brow_raise=float(n(0, 0.012)),
-        blur=u(0.35, 0.95), noise=float(np.exp(u(np.log(0.006), np.log(0.024)))), vignette=u(0.0, 0.3),
+        blur=u(0.3, 0.6), noise=u(0.014, 0.028), vignette=u(0.0, 0.3),
         white_balance=_triple(1.0 + cast),
     )  # fmt: skip
 
@@ -364,7 +364,7 @@ def _paint_face(
     mx = np.abs(x)
     skin = np.array(one.skin, dtype=np.float32)
     fine = _look(grain, x, y)
-    albedo = skin * (1.0 + 0.055 * _look(mottle, x, y) + 0.05 * fine)[:, None]
+    albedo = skin * (1.0 + 0.055 * _look(mottle, x, y) + 0.08 * fine)[:, None]
     flush = bell(mx - 0.36, y - one.eye_y - 0.34, 0.16, 0.13) + 0.8 * bell(x, y - one.eye_y - one.nose_len, 0.1, 0.07)
     albedo *= 1.0 - (flush * 0.2)[:, None] * np.array([0.1, 0.8, 0.7], dtype=np.float32)
     if one.freckles:
@@ -559,7 +559,7 @@ def landmarks_of(identity: Identity, capture: Capture, size: int) -> tuple[np.nd
     )
 
 
-def render_face(identity: Identity, capture: Capture, size: int = 256, supersample: float = 1.25) -> Rendering:
+def render_face(identity: Identity, capture: Capture, size: int = 256, supersample: float = 1.0) -> Rendering:
     """Draw one picture.
 
     Args:

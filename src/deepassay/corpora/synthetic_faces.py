@@ -130,7 +130,7 @@ def _frames(recipe: dict[str, Any], task: dict[str, Any], captures: Sequence[Cap
     side = round(size * _OVERSIZE)
     identity, partner = corpus_identity(seed, index), corpus_identity(seed, index ^ 1)
     chain = _rng(seed, "chain", index, k)
-    first_quality, donor_quality = (int(q) for q in chain.integers(88, 98, 2))
+    first_quality, donor_quality = (int(q) for q in chain.integers(90, 98, 2))
     resampling = _FILTERS[int(chain.integers(len(_FILTERS)))]
     generator = face_generator(task["generator"]) if task["generator"] else None
     donors: list[Capture] = []
@@ -168,7 +168,7 @@ def _make(recipe: dict[str, Any], root: str, task: dict[str, Any]) -> dict[str, 
     path.parent.mkdir(parents=True, exist_ok=True)
     last = _rng(seed, "chain", index, k, 1)
     if task["media"] == "image":
-        quality = int(last.integers(78, 97))
+        quality = int(last.integers(84, 98))
         write_image(path, next(_frames(recipe, task, [capture])), quality)
         channel = f"jpeg-q{quality // 5 * 5}"
     else:

@@ -300,7 +300,8 @@ def blend_swap(
     return _blend(target, moved, weight), weight
 
 
-_PARTS = {"mouth": (1.1, 0.0, 0.62), "eyes": (0.0, 0.5, 0.42), "nose": (0.55, 0.0, 0.4)}
+# Radius of each part's warp in eye distances.
+_PARTS = {"mouth": 0.66, "eyes": 0.46, "nose": 0.5}
 
 
 def local_warp(
@@ -341,7 +342,7 @@ def local_warp(
         part: (rng.choice((-1.0, 1.0)) * rng.uniform(0.25, 0.42), rng.choice((-1.0, 1.0)) * rng.uniform(0.12, 0.22))
         for part in sorted(chosen)
     }
-    cells, tone = rng.uniform(13.0, 19.0), rng.normal(0.0, 5.0, 3) + rng.choice((-1.0, 1.0)) * rng.uniform(4.0, 10.0)
+    cells, tone = rng.uniform(11.0, 16.0), rng.normal(0.0, 5.0, 3) + rng.choice((-1.0, 1.0)) * rng.uniform(4.0, 10.0)
     height, width = image.shape[:2]
     if amount == 0.0:
         return image.copy(), np.zeros((height, width), dtype=np.float32)
@@ -358,7 +359,7 @@ def local_warp(
     for part in sorted(chosen):
         zoom, bend = draws[part]
         for centre in spots[part]:
-            radius = _PARTS[part][2] * scale
+            radius = _PARTS[part] * scale
             dx, dy = xx - centre[0], yy - centre[1]
             fade = np.clip(1.0 - (dx * dx + dy * dy) / radius**2, 0.0, 1.0) ** 2
             along = (dx * right[0] + dy * right[1]) / radius
@@ -400,8 +401,16 @@ def _restyle(image: np.ndarray, rng: np.random.Generator, face_px: float, amount
     return copy + amount * (np.clip(styled, 0.0, 255.0) - copy)
 
 
+PAPER_RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
+
+
 def self_blend_pair(
-    image: np.ndarray, landmarks: np.ndarray, strength: float, rng: np.random.Generator, side: str = "either"
+    image: np.ndarray,
+    landmarks: np.ndarray,
+    strength: float,
+    rng: np.random.Generator,
+    side: str = "either",
+    ratios: tuple[float, ...] = PAPER_RATIOS,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A pseudo-fake from one picture and the picture to compare it with: self-blended images.
 
@@ -417,6 +426,7 @@ def self_blend_pair(
         strength: in [0, 1].
         rng: source of all draws.
         side: which copy is restyled: ``source``, ``target``, or ``either`` (drawn evenly, as in the paper).
+        ratios: blending ratios to draw from, each in (0, 1].
 
     Returns:
         The real half (the target copy), the fake half, both (H, W, 3) uint8, and the mask (H, W) float32. The halves
@@ -424,17 +434,19 @@ def self_blend_pair(
 
     Raises:
         MediaError: a picture or landmarks that cannot be used.
-        ConfigError: an unknown side, a strength outside [0, 1], or rng is not a Generator.
+        ConfigError: an unknown side, a ratio outside (0, 1], a strength outside [0, 1], or rng is not a Generator.
     """
     points, amount = _check(image, landmarks, strength, rng)
     if side not in ("source", "target", "either"):
         raise ConfigError(f"side is {side!r}", hint="use source, target or either")
+    if not ratios or not all(0.0 < r <= 1.0 for r in ratios):
+        raise ConfigError(f"ratios are {ratios}", hint="give numbers above 0 and up to 1")
     on_source = bool(rng.random() < 0.5)
     if side != "either":
         on_source = side == "source"
     zoom, move = rng.uniform(-0.05, 0.05), rng.uniform((-0.03, -0.015), (0.03, 0.015))
     grow, wobble, feather = rng.uniform(0.75, 1.02), _wobble(rng, 0.06), rng.uniform(0.04, 0.22)
-    ratio = float(rng.choice((0.25, 0.5, 0.75, 1.0, 1.0, 1.0)))
+    ratio = float(rng.choice(ratios))
     shape = image.shape[0], image.shape[1]
     if amount == 0.0:
         return image.copy(), image.copy(), np.zeros(shape, dtype=np.float32)
@@ -454,7 +466,11 @@ def self_blend_pair(
 
 
 def self_blend(
-    image: np.ndarray, landmarks: np.ndarray, strength: float, rng: np.random.Generator
+    image: np.ndarray,
+    landmarks: np.ndarray,
+    strength: float,
+    rng: np.random.Generator,
+    ratios: tuple[float, ...] = PAPER_RATIOS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The fake half of `self_blend_pair` with the changes on the source copy, so that nothing outside the mask changes.
 
@@ -464,7 +480,7 @@ def self_blend(
     Raises:
         MediaError, ConfigError: see `self_blend_pair`.
     """
-    _, fake, mask = self_blend_pair(image, landmarks, strength, rng, side="source")
+    _, fake, mask = self_blend_pair(image, landmarks, strength, rng, "source", ratios)
     return fake, mask
 
 
@@ -506,6 +522,11 @@ def _one_picture(
     return make
 
 
+def _firm_self_blend(image, landmarks, strength, rng, donor=None, donor_landmarks=None):
+    # As a generator of a corpus: a quarter of a small change would be a wrong label more than a fake.
+    return self_blend(image, landmarks, strength, rng, (0.5, 0.75, 1.0, 1.0, 1.0))
+
+
 def _swap(image, landmarks, strength, rng, donor=None, donor_landmarks=None):
     if donor is None or donor_landmarks is None:
         raise ConfigError("blend_swap needs a donor picture and its landmarks", hint="pass donor= and donor_landmarks=")
@@ -516,7 +537,7 @@ GENERATORS: dict[str, FaceGenerator] = {
     g.name: g
     for g in (
         FaceGenerator("blend_swap", "face_swap", True, _swap),
-        FaceGenerator("self_blend", "self_blending", False, _one_picture(self_blend)),
+        FaceGenerator("self_blend", "self_blending", False, _firm_self_blend),
         FaceGenerator("local_warp", "attribute_edit", False, _one_picture(local_warp)),
         FaceGenerator("smooth_resynth", "reenactment", False, _one_picture(smooth_resynth)),
     )
