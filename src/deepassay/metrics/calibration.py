@@ -118,7 +118,7 @@ def log_loss_terms(labels: ArrayLike, llr: ArrayLike, prior: float = 0.5) -> Flo
 
 
 def log_loss(labels: ArrayLike, llr: ArrayLike, weights: ArrayLike | None = None, *, prior: float = 0.5) -> float:
-    """Mean -ln p(label) in nats at a stated prior of fake; classes are weighted by that prior. Flat prior: Cllr ln 2."""
+    """Mean -ln p(label) in nats at a stated prior of fake, classes weighted by that prior. Flat prior: Cllr ln 2."""
     known, values, mass = check_trials(labels, llr, weights, name="llr")
     real, fake = _class_means(known, log_loss_terms(known, values, prior), mass)
     return (1 - prior) * real + prior * fake
@@ -210,8 +210,8 @@ def tippett(labels: ArrayLike, llr: ArrayLike) -> dict[str, Floats]:
     """Tippett curves: share of trials of each class whose llr is at least x.
 
     Returns:
-        ``llr`` (p,) distinct values rising, ``fake`` (p,) and ``real`` (p,) shares with llr >= x; ``misleading_real`` (1,)
-        share of real trials with llr > 0 and ``misleading_fake`` (1,) share of fake trials with llr < 0.
+        ``llr`` (p,) distinct values rising, ``fake`` (p,) and ``real`` (p,) shares with llr >= x; ``misleading_real``
+        (1,) share of real trials with llr > 0 and ``misleading_fake`` (1,) share of fake trials with llr < 0.
     """
     known, values, _ = check_trials(labels, llr, name="llr")
     steps = staircase(known, values)
@@ -234,8 +234,8 @@ def empirical_cross_entropy(
         prior_log10_odds: (q,) grid; None = -2.5 to 2.5 in 101 steps.
 
     Returns:
-        ``prior_log10_odds``, ``observed``, ``after_pav`` (the llrs of pool-adjacent-violators) and ``neutral`` (llr 0), each
-        (q,). At even odds, observed is Cllr and after_pav is min Cllr.
+        ``prior_log10_odds``, ``observed``, ``after_pav`` (llrs of pool-adjacent-violators) and ``neutral`` (llr 0),
+        each (q,). At even odds, observed is Cllr and after_pav is min Cllr.
     """
     known, values, _ = check_trials(labels, llr, name="llr")
     grid = np.linspace(-2.5, 2.5, 101) if prior_log10_odds is None else np.asarray(prior_log10_odds, dtype=np.float64)

@@ -30,8 +30,8 @@ class Metric:
         title: for tables, with the definition where names are ambiguous.
         function: ``function(labels, scores, weights=None, **parameters) -> float``.
         direction: ``higher_better``, ``lower_better`` or ``descriptive`` (its threshold is picked on the test trials).
-        needs: beyond labels: ``scores`` or ``llr``, and what must be passed by keyword: ``threshold``, ``generators``, ``asv``,
-            ``target``, ``asv_scores``.
+        needs: beyond labels: ``scores`` or ``llr``, and what must be passed by keyword: ``threshold``,
+            ``generators``, ``asv``, ``target``, ``asv_scores``.
         unit: ``fraction``, ``bits``, ``nats`` or ``cost``.
         version: goes up when the definition changes; a stored number names it.
         reference: paper, equation or clause.
@@ -140,8 +140,9 @@ _ROWS = (
         of_curve=ranking.auc_of,
     ),
     Metric(
-        name="partial_auc", title="partial AUC, raw, FPR <= 10 %", function=ranking.partial_auc, direction="higher_better",
-        needs=("scores",), unit="fraction", reference="integral of TPR over FPR in [0, max_fpr]; McClish 1989",
+        name="partial_auc", title="partial AUC, raw, FPR <= 10 %", function=ranking.partial_auc,
+        direction="higher_better", needs=("scores",), unit="fraction",
+        reference="integral of TPR over FPR in [0, max_fpr]; McClish 1989",
         parameters={"max_fpr": 0.1}, ranking=True, of_curve=ranking.partial_auc_of,
     ),
     Metric(
@@ -152,12 +153,14 @@ _ROWS = (
     ),
     Metric(
         name="eer", title="EER (E3, interpolated)", function=partial(_eer, definition="E3"), direction="descriptive",
-        needs=("scores",), unit="fraction", reference="crossing of the piecewise linear ROC with FPR = FNR", ranking=True,
+        needs=("scores",), unit="fraction", reference="crossing of the piecewise linear ROC with FPR = FNR",
+        ranking=True,
         of_curve=ranking.crossing_of,
     ),
     Metric(
-        name="eer_e1", title="EER (E1, ASVspoof walk)", function=partial(_eer, definition="E1"), direction="descriptive",
-        needs=("scores",), unit="fraction", reference="ASVspoof 2019/2021/5 evaluation packages; unsafe with ties",
+        name="eer_e1", title="EER (E1, ASVspoof walk)", function=partial(_eer, definition="E1"),
+        direction="descriptive", needs=("scores",), unit="fraction",
+        reference="ASVspoof 2019/2021/5 evaluation packages; unsafe with ties",
         ranking=True,
     ),
     Metric(
@@ -172,7 +175,8 @@ _ROWS = (
     ),
     Metric(
         name="eer_e5", title="EER (E5, interval midpoint)", function=partial(_eer, definition="E5"),
-        direction="descriptive", needs=("scores",), unit="fraction", reference="Maio et al. 2002 (FVC2000)", ranking=True,
+        direction="descriptive", needs=("scores",), unit="fraction", reference="Maio et al. 2002 (FVC2000)",
+        ranking=True,
     ),
     Metric(
         name="average_precision", title="average precision (fake positive, prevalence as in the trials)",
@@ -229,12 +233,12 @@ _ROWS = (
     ),
     Metric(
         name="min_cllr", title="min Cllr", function=calibration.min_cllr, direction="descriptive", needs=("scores",),
-        unit="bits", reference="Brummer and du Preez 2006; pool-adjacent-violators on the evaluation labels", ranking=True,
-        of_steps=calibration.min_cllr_of,
+        unit="bits", reference="Brummer and du Preez 2006; pool-adjacent-violators on the evaluation labels",
+        ranking=True, of_steps=calibration.min_cllr_of,
     ),
     Metric(
-        name="calibration_loss", title="Cllr - min Cllr", function=calibration.calibration_loss, direction="lower_better",
-        needs=("llr",), unit="bits", reference="Brummer and du Preez 2006",
+        name="calibration_loss", title="Cllr - min Cllr", function=calibration.calibration_loss,
+        direction="lower_better", needs=("llr",), unit="bits", reference="Brummer and du Preez 2006",
     ),
     Metric(
         name="brier", title="Brier score at prior 0.5", function=calibration.brier, direction="lower_better",
@@ -275,11 +279,13 @@ _ROWS = (
     ),
     Metric(
         name="t_eer", title="t-EER, concurrent", function=tandem.t_eer, direction="descriptive",
-        needs=("scores", "target", "asv_scores"), unit="fraction", reference="Kinnunen et al. 2023, IEEE TPAMI", ranking=True,
+        needs=("scores", "target", "asv_scores"), unit="fraction", reference="Kinnunen et al. 2023, IEEE TPAMI",
+        ranking=True,
     ),
     Metric(
         name="sasv_eer", title="SASV-EER (E3)", function=tandem.sasv_eer, direction="descriptive",
-        needs=("scores", "target"), unit="fraction", reference="SASV challenge 2022", parameters=_spf("both"), ranking=True,
+        needs=("scores", "target"), unit="fraction", reference="SASV challenge 2022", parameters=_spf("both"),
+        ranking=True,
     ),
     Metric(
         name="sv_eer", title="SV-EER (E3)", function=tandem.sasv_eer, direction="descriptive",

@@ -206,9 +206,10 @@ class DetectionCost:
         """Bayes threshold on an llr fake : bona fide, natural log: ln(real_term / fake_term)."""
         return math.log(self.real_term / self.fake_term)
 
-    def of(self, bpcer: Floats, apcer: Floats) -> Floats:
+    def of(self, bpcer: Floats | float, apcer: Floats | float) -> Floats:
         """Cost divided by that of the better of flagging all and flagging nothing."""
-        return (self.real_term * bpcer + self.fake_term * apcer) / min(self.real_term, self.fake_term)
+        total = self.real_term * np.asarray(bpcer) + self.fake_term * np.asarray(apcer)
+        return total / min(self.real_term, self.fake_term)
 
 
 ASVSPOOF5_COST = DetectionCost()
@@ -246,8 +247,8 @@ def act_dcf(
     known, values, mass = check_trials(labels, llr, weights, name="llr")
     return float(
         cost.of(
-            np.float64(bpcer(known, values, cost.threshold, mass)),
-            np.float64(apcer(known, values, cost.threshold, mass)),
+            bpcer(known, values, cost.threshold, mass),
+            apcer(known, values, cost.threshold, mass),
         )
     )
 

@@ -1,4 +1,4 @@
-"""Intervals that respect the source: Wilson, Clopper-Pearson, DeLong, and the cluster bootstrap, one way and two ways."""
+"""Intervals that respect the source: Wilson, Clopper-Pearson, DeLong, the cluster bootstrap one way and two ways."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from deepassay.errors import ScoreError
 from deepassay.labels import FAKE, REAL
 from deepassay.metrics.catalogue import Metric, find_metric
-from deepassay.metrics.resampling import Cells, Replicator
+from deepassay.metrics.resampling import Cells, Replicator, codes_of
 from deepassay.metrics.trials import Floats, check_trials
 
 FEWEST_CLUSTERS = 20
@@ -25,7 +25,8 @@ class Interval:
         lo, hi: bounds, in the metric's unit.
         level: nominal coverage, such as 0.95.
         method: ``wilson``, ``clopper_pearson``, ``jeffreys``, ``delong``, ``delong_logit``, ``rule_of_3``,
-            ``bootstrap_cluster_percentile``, ``bootstrap_cluster_expanded``, ``bootstrap_cluster_bca``, ``bootstrap_twoway``.
+            ``korn_graubard``, ``bootstrap_cluster_percentile``, ``bootstrap_cluster_expanded``,
+            ``bootstrap_cluster_logit_t``, ``bootstrap_cluster_bca``, ``bootstrap_twoway``.
         cluster_unit: what was taken to be independent: ``trial`` or the word given for clusters.
         n_clusters: how many there are.
         replicates: bootstrap replicates, 0 where there are none.
@@ -117,6 +118,46 @@ def jeffreys(k: float, n: float, level: float = 0.95) -> Interval:
     _check_counts(k, n)
     lo, hi = (float(betaincinv(k + 0.5, n - k + 0.5, q)) for q in (alpha / 2, 1 - alpha / 2))
     return Interval(lo, hi, level, "jeffreys", "trial", int(n))
+
+
+def clustered_proportion(
+    wrong: ArrayLike, clusters: Sequence[Any] | ArrayLike, level: float = 0.95, *, cluster_unit: str = "cluster"
+) -> Interval:
+    """Clopper-Pearson interval of a share at the effective sample size of clustered trials (Korn and Graubard 1998).
+
+    Honest where a bootstrap cannot be: with no error at all the effective size is the number of clusters.
+
+    Args:
+        wrong: (n,) bool, the trials of one class and whether each is an error.
+        clusters: (n,) unit of independence.
+
+    Raises:
+        ScoreError: no trial, or fewer clusters than two.
+    """
+    from scipy.special import betaincinv, stdtrit
+
+    alpha = _check_level(level)
+    errors = np.asarray(wrong, dtype=bool)
+    if errors.size == 0:
+        raise ScoreError("there is no trial of this class", hint="check the labels and the filter")
+    code, names = codes_of(clusters, errors.size, "cluster")
+    size = np.bincount(code)
+    hits = np.bincount(code, weights=errors)
+    n, k = errors.size, len(names)
+    share = float(errors.mean())
+    if k < 2:
+        raise ScoreError("all trials are of one cluster", hint="an interval needs at least two independent clusters")
+    if share in (0.0, 1.0):
+        effective = float(k)
+    else:
+        variance = k / (k - 1) * ((hits - share * size) ** 2).sum() / n**2
+        shrink = (stdtrit(n - 1, 1 - alpha / 2) / stdtrit(k - 1, 1 - alpha / 2)) ** 2
+        effective = float(min(n, shrink * share * (1 - share) / variance)) if variance > 0 else float(k)
+    x = share * effective
+    lo = 0.0 if x == 0 else float(betaincinv(x, effective - x + 1, alpha / 2))
+    hi = 1.0 if x == effective else float(betaincinv(x + 1, effective - x, 1 - alpha / 2))
+    note = "" if k >= FEWEST_CLUSTERS else f"{k} clusters, fewer than {FEWEST_CLUSTERS}"
+    return Interval(lo, hi, level, "korn_graubard", cluster_unit, k, reliable=not note, note=note)
 
 
 def delong_components(labels: ArrayLike, scores: ArrayLike) -> tuple[float, Floats, Floats]:
@@ -233,7 +274,8 @@ def bounds(
     """Interval bounds from the defined replicates of one number.
 
     ``percentile``: quantiles. ``expanded``: quantiles widened for few clusters by Student's t and sqrt(k / (k - 1))
-    (Hesterberg 2015, section 4.6). ``bca``: bias-corrected and accelerated (Efron 1987), acceleration by the cluster jackknife.
+    (Hesterberg 2015, section 4.6). ``bca``: bias-corrected and accelerated (Efron 1987), with the
+    acceleration of the cluster jackknife.
     """
     alpha = _check_level(level)
     tails = (alpha / 2, 1 - alpha / 2)
@@ -257,6 +299,17 @@ def bounds(
             bias = ndtri(below)
             shifted = [bias + ndtri(t) for t in tails]
             tails = tuple(float(ndtr(bias + s / (1 - acceleration * s))) for s in shifted)
+    elif method == "logit_t":
+        from scipy.special import expit, logit, stdtrit
+
+        if n_clusters < 2 or not 0 < point < 1:
+            return point, point
+        # Replicates at 0 or 1 have no logit: they are put half way between there and the nearest other value.
+        inner = np.append(values[(values > 0) & (values < 1)], point)
+        clipped = np.clip(values, inner.min() / 2, 1 - (1 - inner.max()) / 2)
+        error = logit(clipped).std(ddof=1) * np.sqrt(n_clusters / (n_clusters - 1))
+        reach = stdtrit(n_clusters - 1, tails[1]) * error
+        return float(expit(logit(point) - reach)), float(expit(logit(point) + reach))
     lo, hi = np.quantile(values, tails)
     return float(lo), float(hi)
 
@@ -289,7 +342,9 @@ def interval_of(
             "; ".join([*notes, "no replicate has a value"]),
         )  # fmt: skip
     lo, hi = bounds(point, defined, level, method, n_clusters, left_out)
-    if defined.min() == defined.max():
+    if method == "logit_t" and not 0 < point < 1:
+        notes.append("the value is 0 or 1 and has no logit: use an exact bound on clusters")
+    elif defined.min() == defined.max():
         notes.append("all replicates are equal: resampling cannot see rarer errors, use an exact bound on clusters")
     return Interval(lo, hi, level, name, cluster_unit, n_clusters, values.size, seed, not notes, "; ".join(notes))
 
@@ -314,9 +369,10 @@ def cluster_bootstrap(
     Args:
         metric: catalogue name, `Metric`, or (either, parameters).
         clusters: (n,) unit of independence per trial; the trial's own id makes it a trial-level interval.
-        generators: (n,) names. Given, and where the metric does not itself need them, generators are resampled too (two-way),
-            which is for claims that generalise over generators; ``two_way`` says so explicitly.
-        method: ``percentile``, ``expanded`` or ``bca`` (one way only).
+        generators: (n,) names. Given, and where the metric does not itself need them, generators are resampled too
+            (two-way), which is for claims that generalise over generators; ``two_way`` says so explicitly.
+        method: ``percentile``, ``expanded``, ``bca`` (one way only), ``logit_t`` (fractions only) or ``auto``
+            (``logit_t`` for fractions, else ``expanded``); see `bounds`.
         cluster_unit: the word for a cluster, kept in the record.
         parameters: what the metric needs, such as ``threshold``.
 
@@ -347,19 +403,25 @@ def cluster_bootstrap_many(
     cluster_unit: str = "cluster",
 ) -> list[Interval]:
     """`cluster_bootstrap` of several metrics on the same draws, which costs little more than one."""
-    if method not in ("percentile", "expanded", "bca") or (method == "bca" and two_way):
+    if method not in ("percentile", "expanded", "bca", "logit_t", "auto") or (method == "bca" and two_way):
         raise ScoreError(
             f"there is no {'two-way ' if two_way else ''}bootstrap method {method!r}",
-            hint="use percentile or expanded; bca works one way only",
+            hint="use auto, percentile, expanded, logit_t, or bca, which works one way only",
         )
     _check_level(level)
+    units = [find_metric(m[0] if isinstance(m, tuple) else m).unit for m in metrics]
+    if method == "logit_t" and set(units) != {"fraction"}:
+        raise ScoreError(
+            "logit_t is for fractions, and a metric here has another unit", hint="use method auto or expanded"
+        )
+    ways = [("logit_t" if unit == "fraction" else "expanded") if method == "auto" else method for unit in units]
     made = replicate(
         metrics, labels, scores, clusters, replicates=replicates, seed=seed, generators=generators, two_way=two_way,
         jackknife=method == "bca",
     )  # fmt: skip
     return [
         interval_of(
-            float(made.point[i]), made.values[:, i], level=level, method=method, cluster_unit=cluster_unit,
+            float(made.point[i]), made.values[:, i], level=level, method=ways[i], cluster_unit=cluster_unit,
             n_clusters=made.n_clusters, n_generators=made.n_generators, seed=seed,
             left_out=None if made.left_out is None else made.left_out[:, i],
         )

@@ -7,6 +7,8 @@ lengths. The ``*_of`` functions work on the corners of a ROC staircase for many 
 (b, p), threshold falling along the last axis, from (0, 1) to (1, 0).
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -75,7 +77,7 @@ def partial_auc(
     return float(partial_auc_of(steps.bpcer, steps.apcer, max_fpr))
 
 
-def standardise_partial_auc(raw: Floats, max_fpr: float = 0.1) -> Floats:
+def standardise_partial_auc(raw: Any, max_fpr: float = 0.1) -> Any:
     """McClish (1989): 1/2 [1 + (raw - chance) / (max_fpr - chance)], chance = max_fpr^2 / 2."""
     chance = 0.5 * max_fpr**2
     return 0.5 * (1.0 + (raw - chance) / (max_fpr - chance))
@@ -85,7 +87,7 @@ def standardised_partial_auc(
     labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None, *, max_fpr: float = 0.1
 ) -> float:
     """McClish-standardised partial AUC (0.5 by chance, 1 perfect): what scikit-learn's ``max_fpr`` returns."""
-    return float(standardise_partial_auc(np.float64(partial_auc(labels, scores, weights, max_fpr=max_fpr)), max_fpr))
+    return float(standardise_partial_auc(partial_auc(labels, scores, weights, max_fpr=max_fpr), max_fpr))
 
 
 def _check_rate(name: str, value: float) -> None:

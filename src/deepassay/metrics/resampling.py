@@ -45,7 +45,7 @@ def codes_of(names: Sequence[Any] | ArrayLike, n: int, what: str) -> tuple[Ints,
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Which trials share a weight: cluster of every cell, and its generator (-1 for real trials) in two-way resampling."""
+    """Which trials share a weight: the cluster of every cell and, two ways, its generator (-1 for real trials)."""
 
     of_trial: Ints
     cluster: Ints
@@ -111,35 +111,32 @@ def _draw(generator: np.random.Generator, rows: int, size: int) -> Floats:
 class _Runs:
     """Cumulative class weights at the ends of runs, for blocks of cell weights.
 
-    Where clusters are few, cumulative counts per cell are a small matrix and a block is one matrix product; else the
-    (run, cell) pairs are gathered and summed up. Both are exact: all numbers are whole.
+    Trials per (run, cell) are a sparse matrix of counts. Where it is small it is summed up along the runs beforehand,
+    and a block is one dense product; else a block is one sparse product, summed up afterwards. Both are exact: all numbers
+    are whole.
     """
 
     def __init__(self, run: Ints, cell: Ints, n_runs: int, n_cells: int) -> None:
         self.n_runs = n_runs
-        key, count = np.unique(run * n_cells + cell, return_counts=True)
-        runs, self.cells = np.divmod(key, n_cells)
-        self.counts = None if (count == 1).all() else count.astype(np.float64)
-        self.ends = np.searchsorted(runs, np.arange(n_runs), side="right")
-        self.matrix: Floats | None = None
+        self.dense: Floats | None = None
+        self.sparse: Any = None
         if n_cells * n_runs * 8 <= BLOCK_BYTES and n_cells <= 512:
-            table = np.zeros((n_cells, n_runs))
-            table[self.cells, runs] = count
-            self.matrix = np.cumsum(table, axis=1)
-        self.row_bytes = 8 * (n_runs + (0 if self.matrix is not None else 2 * self.cells.size))
+            table = np.bincount(cell * n_runs + run, minlength=n_cells * n_runs).reshape(n_cells, n_runs)
+            self.dense = np.cumsum(table, axis=1, dtype=np.float64)
+        else:
+            from scipy.sparse import csr_array
+
+            self.sparse = csr_array((np.ones(run.size), (run, cell)), shape=(n_runs, n_cells))
+            self.sparse.sum_duplicates()
 
     def flagged(self, weights: Floats) -> Floats:
         """(b, p + 1) weight of this class at or above the lowest score of each run; starts at 0."""
         out = np.zeros((weights.shape[0], self.n_runs + 1))
-        if self.matrix is not None:
-            np.matmul(weights, self.matrix, out=out[:, 1:])
-            return out
-        picked = np.zeros((weights.shape[0], self.cells.size + 1))
-        np.take(weights, self.cells, axis=1, out=picked[:, 1:])
-        if self.counts is not None:
-            picked[:, 1:] *= self.counts
-        np.cumsum(picked, axis=1, out=picked)
-        np.take(picked, self.ends, axis=1, out=out[:, 1:])
+        if self.dense is not None:
+            np.matmul(weights, self.dense, out=out[:, 1:])
+        else:
+            out[:, 1:] = (self.sparse @ np.ascontiguousarray(weights.T)).T
+            np.cumsum(out, axis=1, out=out)
         return out
 
 
@@ -184,7 +181,7 @@ class Replicator:
         """Replicates per block that keep working arrays within a few times `BLOCK_BYTES`."""
         per_row = 8 * self.cells.cluster.size
         if any(m.of_curve or m.of_steps for m in metrics):
-            per_row += 4 * 8 * self.runs[0].n_runs + max(r.row_bytes for r in self.runs)
+            per_row += 6 * 8 * self.runs[0].n_runs
         if any(not (m.of_curve or m.of_steps or m.terms) for m in metrics):
             per_row += 8 * self.labels.size
         return int(max(1, min(512, BLOCK_BYTES // per_row)))
@@ -225,7 +222,8 @@ class Replicator:
     def _means(self, metric: Metric, arguments: dict[str, Any], weights: Floats) -> Floats:
         """Class means of per-trial terms under weights: sums per cell are taken once."""
         key = (metric.name, tuple(sorted((k, id(v) if k == "generators" else v) for k, v in arguments.items())))
-        assert metric.terms is not None and metric.combine is not None
+        assert metric.terms is not None
+        assert metric.combine is not None
         own = {k: v for k, v in arguments.items() if k != "generators"}
         if key not in self._sums:
             terms = metric.terms(self.labels, self.scores, **own)

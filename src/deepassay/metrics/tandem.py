@@ -66,7 +66,7 @@ def asv_rates(target: ArrayLike, nontarget: ArrayLike, spoof: ArrayLike, thresho
 
 
 def asv_eer_threshold(target: ArrayLike, nontarget: ArrayLike) -> float:
-    """The similarity at which the ASVspoof walk (E1) finds the verifier's EER: the first of least |miss - false alarm|."""
+    """The similarity at which the ASVspoof walk (E1) finds the verifier's EER: first of least |miss - false alarm|."""
     wanted, others = _similarities(target, "target"), _similarities(nontarget, "non-target")
     values = np.concatenate([wanted, others])
     is_target = np.concatenate([np.ones(wanted.size), np.zeros(others.size)])
@@ -198,7 +198,7 @@ def a_dcf(
     Args:
         scores: (n,) joint scores that grow with reject; a trial is rejected iff score >= threshold.
         target: (n,) bool, real trials of the claimed speaker.
-        cost: ASVspoof 5's by default; the public package's own default is `ADCF_PACKAGE_DEFAULT` and gives other values.
+        cost: ASVspoof 5's by default; the public package's own default, `ADCF_PACKAGE_DEFAULT`, gives other values.
     """
     known, values, mass, wanted, others = _targets(labels, scores, weights, target)
     order = np.argsort(-values, kind="stable")
@@ -257,7 +257,7 @@ def t_eer(
 
     For every verifier threshold the detector threshold is taken where tandem miss is nearest to the false alarm on
     non-targets; among those, the pair at which false alarms on non-targets and on spoofs are closest as a ratio is the
-    crossing, and the spoof false alarm there is returned, as the official code does (in percent there, a fraction here).
+    crossing, and the spoof false alarm there is returned, as the official code does (a fraction here, percent there).
 
     Args:
         scores: (n,) detector scores that grow with fake.
@@ -280,8 +280,8 @@ def t_eer(
 
     miss, accept, accept_spoof = below(wanted), 1 - below(others), 1 - below(known == FAKE)
 
-    # For a fixed verifier threshold, tandem miss minus tandem false alarm rises with the detector's BPCER: bisect for all
-    # verifier thresholds at once. Half the attacks are spoofs on this path, as in the ASVspoof 5 package.
+    # For a fixed verifier threshold, tandem miss minus tandem false alarm rises with the detector's BPCER: bisect for
+    # all verifier thresholds at once. Half the attacks are spoofs on this path, as in the ASVspoof 5 package.
     def gap(at: np.ndarray) -> Floats:
         passed = 1 - cm_miss[at]
         return cm_miss[at] + passed * miss - 0.5 * (passed * accept + cm_pass[at] * accept_spoof)

@@ -30,7 +30,8 @@ def check_trials(
         classes: the classes that must occur.
 
     Raises:
-        ScoreError: unequal lengths, labels other than 0 and 1, NaN or infinite scores, bad weights, or a class without trials.
+        ScoreError: unequal lengths, labels other than 0 and 1, NaN or infinite scores, bad weights, or a class without
+            trials.
     """
     found = np.asarray(labels)
     values = np.asarray(scores)
