@@ -201,8 +201,9 @@ def test_threshold_is_the_smallest_that_keeps_the_target():
     llr, real = dev.column("llr"), labels == 0
     for point in fit_operating_points(dev):
         assert np.mean(llr[real] >= point.threshold) == point.realised_bpcer <= point.target_bpcer
-        lower = llr[llr < point.threshold]
+        lower = llr[real & (llr < point.threshold)]
         assert np.mean(llr[real] >= lower.max()) > point.target_bpcer
+        assert point.threshold in llr[real]
         assert point.inequality == "flag_if_score_ge"
     assert [p.name for p in fit_operating_points(dev)] == ["bpcer_5", "bpcer_1"]
 

@@ -180,8 +180,9 @@ def fit_operating_points(
 ) -> list[OperatingPoint]:
     """Thresholds on the llr scale at named false-alarm rates, from a dev table that carries llrs.
 
-    The threshold is the smallest one with dev BPCER <= target among those that dev can tell apart: the llrs that occur
-    in it, and the next float above the largest. Of a block of tied real samples all are flagged or none.
+    The threshold is the smallest real llr of dev at which dev BPCER <= target, and the next float above the largest
+    where none is (`metrics.decision.threshold_at_bpcer`). Of a block of tied real samples all are flagged or none, and
+    fakes have no say.
 
     Args:
         dev: rows of split dev only, calibrated (`calibrate`).
@@ -192,6 +193,8 @@ def fit_operating_points(
         LeakError: a row is not of split dev.
         ScoreError: no llrs, no answered real sample, or a target outside (0, 1).
     """
+    from deepassay.metrics.decision import threshold_at_bpcer
+
     labels, _, answered = _dev_columns(dev)
     llr = dev.column("llr")
     if np.isnan(llr[answered]).any():
@@ -213,7 +216,7 @@ def fit_operating_points(
         supported = min(n_real, n_clusters) >= 3 / target - 1e-9
         if target in where_supported and target not in targets and not supported:
             continue
-        threshold = _threshold(llr[real], llr[answered], target)
+        threshold = threshold_at_bpcer(labels[real], llr[real], target)
         points.append(
             OperatingPoint(
                 name=operating_point_name(target),
@@ -228,14 +231,6 @@ def fit_operating_points(
             )
         )
     return points
-
-
-def _threshold(real: np.ndarray, occurring: np.ndarray, target: float) -> float:
-    allowed = math.floor(target * len(real) + 1e-9)
-    # At most `allowed` real samples may lie at or above the threshold, so it lies strictly above the next one down.
-    barrier = np.sort(real)[::-1][allowed]
-    above = occurring[occurring > barrier]
-    return float(above.min()) if len(above) else float(np.nextafter(barrier, np.inf))
 
 
 def _dev_columns(dev: "ScoreTable") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -265,6 +260,8 @@ def _dev_columns(dev: "ScoreTable") -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def _fit(scores: np.ndarray, fake: np.ndarray) -> tuple[float, float, bool, str]:
     """Scale, offset, whether dev scores grow with FAKE, and a warning, from finite scores (n,) and a mask (n,)."""
+    from deepassay.metrics.ranking import auc
+
     with np.errstate(over="ignore", invalid="ignore"):
         centre, spread = float(np.mean(scores)), float(np.std(scores))
     if not math.isfinite(spread):
@@ -278,14 +275,14 @@ def _fit(scores: np.ndarray, fake: np.ndarray) -> tuple[float, float, bool, str]
     target = np.where(fake, (n_fake + 1) / (n_fake + 2), 1 / (n_real + 2))
     weight = np.where(fake, 0.5 / n_fake, 0.5 / n_real)
     slope, shift = _newton(unit, target, weight)
-    auc = _auc(scores, fake)
-    if slope <= MIN_SLOPE or auc <= 0.5:
+    ranked = auc(fake.astype(int), scores)
+    if slope <= MIN_SLOPE or ranked <= 0.5:
         slope = MIN_SLOPE
         shift = -slope * float(np.sum(weight * unit))
-        warning = f"dev scores do not grow with fake (dev AUC {auc:.3f}): check the polarity and the training"
+        warning = f"dev scores do not grow with fake (dev AUC {ranked:.3f}): check the polarity and the training"
         return slope / spread, shift - slope * centre / spread, False, warning
     warning = ""
-    if auc == 1.0:
+    if ranked == 1.0:
         warning = (
             "dev separates the two classes: the slope comes from the number of dev samples (Platt's targets), "
             "so large llrs are cautious guesses"
@@ -323,15 +320,6 @@ def _newton(x: np.ndarray, target: np.ndarray, weight: np.ndarray) -> tuple[floa
             break  # no further descent at float precision
         a, b, best = a - size * float(step[0]), b - size * float(step[1]), value
     return a, b
-
-
-def _auc(scores: np.ndarray, fake: np.ndarray) -> float:
-    """Mann-Whitney AUC with half credit for ties; written here so that this module needs NumPy only."""
-    values, inverse = np.unique(scores, return_inverse=True)
-    fakes = np.bincount(inverse[fake], minlength=len(values))
-    reals = np.bincount(inverse[~fake], minlength=len(values))
-    below = np.cumsum(reals) - reals
-    return float(np.sum(fakes * (below + 0.5 * reals)) / (fakes.sum() * reals.sum()))
 
 
 def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
