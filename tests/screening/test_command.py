@@ -155,10 +155,8 @@ SCREEN = """
 import sys
 sys.path.insert(0, {tests!r})
 import conftest as stand_ins
-from types import ModuleType
-module = ModuleType("deepassay.modality.contract")
-module.modality_from_contract = lambda values, folder: stand_ins.Square(folder, values["limit"])
-sys.modules["deepassay.modality.contract"] = module
+import deepassay.modality.contract
+deepassay.modality.contract.modality_from_contract = lambda values, folder: stand_ins.Square(folder, values["limit"])
 from deepassay.cli import main
 assert main(["screen", "in", "--bundle", "face", "--quiet"]) == 0
 """

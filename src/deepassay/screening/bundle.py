@@ -90,13 +90,13 @@ def write_bundle(
         provenance: code identity and packages (`provenance.collect`), JSON values.
         views: most views per file; screening uses as many as calibration did.
         architecture: what the network is, for readers.
-        graphs: file name -> face-finder graph; by default ``modality.graphs`` where the modality has any.
+        graphs: file name -> face-finder graph; by default ``modality.finder_paths`` where it has any.
         created: ISO 8601 time; by default ``provenance["created_utc"]``, else now.
 
     Raises:
         BundleError: the parts do not fit each other (shape, dtype, dev tables), or a value is not JSON.
     """
-    finder: Mapping[str, bytes | str | Path] = getattr(modality, "graphs", {}) if graphs is None else graphs
+    finder: Mapping[str, bytes | str | Path] = getattr(modality, "finder_paths", {}) if graphs is None else graphs
     scope = scope if isinstance(scope, Scope) else Scope(**{**scope, "media": tuple(scope.get("media", ()))})
     files = {DETECTOR: _content(detector_onnx), CARD: card_md.encode()}
     files |= {f"{FINDER}/{name}": _content(graph) for name, graph in sorted(finder.items())}
