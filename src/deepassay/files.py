@@ -72,8 +72,13 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         if target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
             os.replace(target, old / "old")
-            os.replace(temporary, target)
-            shutil.rmtree(old)
+            try:
+                os.replace(temporary, target)
+            except OSError:
+                os.replace(old / "old", target)
+                raise
+            finally:
+                shutil.rmtree(old)
         else:
             os.replace(temporary, target)
     finally:

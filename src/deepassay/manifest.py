@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -90,8 +91,8 @@ class Manifest:
     Args:
         table: Arrow table with exactly `SCHEMA`.
         root: folder that every ``path`` is relative to.
-        info: facts about the whole: ``name``, ``synthetic`` (bool, law 10), ``licence``, ``version``, ``dropped`` (counts
-            with reasons) and whatever a corpus door wants to keep. JSON values only.
+        info: facts about the whole: ``name``, ``synthetic`` (bool, law 10), ``licence``, ``version``, ``dropped``
+            (counts with reasons) and whatever a corpus door wants to keep. JSON values only.
     """
 
     table: pa.Table
@@ -104,7 +105,10 @@ class Manifest:
     ) -> "Manifest":
         """Build and validate. Raises ManifestError on what `validate` refuses."""
         rows = [_row(s) for s in samples]
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        try:
+            table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise _mistyped(rows, error) from error
         manifest = cls(table, Path(root), dict(info or {}))
         manifest.validate()
         return manifest
@@ -140,6 +144,13 @@ class Manifest:
                     f"{name}: sample {sample_id!r} has path {path!r}",
                     hint="paths must be relative to the corpus root and stay inside it",
                 )
+        for column in ("duration_s", "fps"):
+            for sample_id, value in zip(ids, self.table.column(column).to_pylist(), strict=True):
+                if value is not None and not math.isfinite(value):
+                    raise ManifestError(
+                        f"{name}: sample {sample_id!r} has {column} {value}",
+                        hint="leave it empty where it is not known",
+                    )
         labels = self.table.column("label").to_pylist()
         for sample_id, label, generator in zip(ids, labels, self.table.column("generator").to_pylist(), strict=True):
             if label not in (0, 1, None):
@@ -236,6 +247,11 @@ class Manifest:
                 f"{path}: not a deepassay manifest", hint="for your own table use corpus=csv with a column mapping"
             )
         meta = json.loads(raw)
+        if meta.get("schema") != SCHEMA_VERSION:
+            raise ManifestError(
+                f"{path}: a manifest of schema {meta.get('schema')}, this version reads {SCHEMA_VERSION}",
+                hint="prepare the corpus again with this version",
+            )
         manifest = cls(table.replace_schema_metadata(None).cast(SCHEMA), Path(root), meta["info"])
         manifest.validate()
         return manifest
@@ -260,9 +276,11 @@ class Manifest:
         """Read a CSV with the contract's column names (`corpora.table` maps other names).
 
         Raises:
-            ManifestError: unknown label words, duplicate ids, missing columns; names the line.
+            ManifestError: no such file, unknown label words, duplicate ids, missing columns; names the line.
         """
         samples = []
+        if not Path(path).is_file():
+            raise ManifestError(f"{path}: no such table", hint="give the path of an existing CSV file")
         with open(path, newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             missing = {"sample_id", "path", "media", "modality"} - set(reader.fieldnames or ())
@@ -283,9 +301,11 @@ def sample_from_text(row: Mapping[str, str | None], *, where: str) -> Sample:
     """
     values: dict[str, Any] = {}
     attributes: dict[str, str] = {}
+    if None in row:
+        raise ManifestError(f"{where}: more cells than columns", hint="quote cells that hold a comma")
     for key, cell in row.items():
         text = (cell or "").strip()
-        if key is None or not text:
+        if not text:
             continue
         if key not in COLUMNS or key == "attributes":
             attributes[key.removeprefix("attributes.")] = text
@@ -294,18 +314,37 @@ def sample_from_text(row: Mapping[str, str | None], *, where: str) -> Sample:
         elif key == "subjects":
             values[key] = tuple(part for part in text.split("|") if part)
         elif key in _TYPES:
-            try:
-                values[key] = float(text) if _TYPES[key] == pa.float64() else int(text)
-            except ValueError as error:
-                raise ManifestError(
-                    f"{where}: {key} is {text!r}, not a number", hint="correct or empty the cell"
-                ) from error
+            values[key] = _number(text, whole=_TYPES[key] != pa.float64())
+            if values[key] is None:
+                raise ManifestError(f"{where}: {key} is {text!r}, not such a number", hint="correct or empty the cell")
         else:
             values[key] = text
     missing = {"sample_id", "path", "media", "modality"} - set(values)
     if missing:
         raise ManifestError(f"{where}: empty {sorted(missing)}", hint="fill them or drop the row")
     return Sample(**values, attributes=attributes)
+
+
+def _number(text: str, *, whole: bool) -> float | int | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if not math.isfinite(value) or (whole and not value.is_integer()):
+        return None
+    return int(value) if whole else value
+
+
+def _mistyped(rows: list[dict[str, Any]], error: Exception) -> ManifestError:
+    for row in rows:
+        try:
+            pa.Table.from_pylist([row], schema=SCHEMA)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as own:
+            return ManifestError(
+                f"sample {row['sample_id']!r} holds a value of the wrong type ({own})",
+                hint="attributes, names and paths are text; sizes are whole numbers",
+            )
+    return ManifestError(f"the samples cannot be put in one table ({error})", hint="check the types of all values")
 
 
 def with_split(sample: Sample, split: str) -> Sample:

@@ -68,8 +68,8 @@ class ScoreTable:
         """Join detector output to a manifest by sample_id.
 
         Raises:
-            ScoreError: a sample without an entry, an entry without a sample, a score that is not finite, or a non-response that
-                carries a score.
+            ScoreError: a sample without an entry, an entry without a sample, a score that is not finite, or a
+                non-response that carries a score.
         """
         return cls.from_rows(
             ((sample, scored.get(sample.sample_id)) for sample in manifest),
@@ -163,8 +163,18 @@ class ScoreTable:
         return ScoreTable(self.table.filter(pa.array(np.asarray(keep, dtype=bool).tolist(), pa.bool_())), self.meta)
 
     def with_llr(self, llr: np.ndarray, *, dev_table_sha256: str) -> "ScoreTable":
-        """A copy with calibrated llrs (n,), NaN where there is no score, naming the dev table they were fitted on."""
-        values = [None if np.isnan(v) else float(v) for v in np.asarray(llr, dtype=np.float64)]
+        """A copy with calibrated llrs (n,), NaN where there is no score, naming the dev table they were fitted on.
+
+        Raises:
+            ScoreError: not one llr per row, an infinite one, or one where there is no score.
+        """
+        llr = np.asarray(llr, dtype=np.float64)
+        if llr.shape != (len(self),) or np.isinf(llr).any() or (~np.isnan(llr) & np.isnan(self.column("score"))).any():
+            raise ScoreError(
+                f"{llr.size} llrs for {len(self)} rows, or llrs that are infinite or stand where there is no score",
+                hint="calibrate the table's own score column; rows without a score keep NaN",
+            )
+        values = [None if np.isnan(v) else float(v) for v in llr]
         table = self.table.set_column(COLUMNS.index("llr"), SCHEMA.field("llr"), pa.array(values, pa.float64()))
         return ScoreTable(table, {**self.meta, "calibrated": True, "dev_table_sha256": dev_table_sha256})
 
@@ -195,6 +205,11 @@ class ScoreTable:
                 f"{path}: not a deepassay score table", hint="import other people's scores with an adapter"
             )
         head = json.loads(raw)
+        if head.get("schema") != SCHEMA_VERSION:
+            raise ScoreError(
+                f"{path}: a score table of schema {head.get('schema')}, this version reads {SCHEMA_VERSION}",
+                hint="evaluate again with this version",
+            )
         out = cls(table.replace_schema_metadata(None).cast(SCHEMA), head["meta"])
         if out.hash != head["hash"]:
             raise ScoreError(

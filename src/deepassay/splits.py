@@ -260,7 +260,7 @@ class GroupHoldout:
 
     Args:
         by: attribute or column that names the group.
-        test: values held out for test.
+        test: values held out for test; at least one, asked for by `apply`.
         dev: values held out for dev; empty takes ``dev_fraction`` of the subjects of the rest instead.
         dev_fraction: share of the remaining samples that becomes dev where ``dev`` is empty.
         leave_out: as in `SubjectSplit`: generators or families that may occur in one split only; elsewhere they are
@@ -272,14 +272,12 @@ class GroupHoldout:
         self,
         *,
         by: str = "repository",
-        test: Sequence[str],
+        test: Sequence[str] = (),
         dev: Sequence[str] = (),
         dev_fraction: float = 0.2,
         leave_out: Mapping[str, Sequence[str]] | None = None,
         seed: int = 0,
     ) -> None:
-        if not test:
-            raise ConfigError(f"no {by} is held out for test", hint=f"list at least one value of {by} under test")
         if not 0 < dev_fraction < 1:
             raise ConfigError(f"dev_fraction is {dev_fraction}", hint="give a share between 0 and 1, for example 0.2")
         self.by = by
@@ -292,15 +290,21 @@ class GroupHoldout:
         """Fill ``split``; see the class.
 
         Raises:
+            ConfigError: nothing is held out for test.
             ManifestError: a value that no sample has, or a split without real or without fake samples.
         """
         samples = list(manifest)
         values = {_value(s, self.by) for s in samples}
+        if "test" not in self.groups.values():
+            raise ConfigError(
+                f"no {self.by} is held out for test",
+                hint=f"list at least one under test (split.test=[...]); values of {self.by} are: {_some(values)}",
+            )
         missing = sorted(set(self.groups) - values)
         if missing:
             raise ManifestError(
                 f"{manifest.name}: no sample has {self.by} {missing[0]!r}",
-                hint=f"values of {self.by} are: {', '.join(sorted(v for v in values if v)[:30])}",
+                hint=f"values of {self.by} are: {_some(values)}",
             )
         home = _homes(samples, self.leave_out, manifest.name)
         splits = [self.groups.get(_value(s, self.by), "train") for s in samples]
@@ -488,6 +492,10 @@ def _nodes(sample: Sample, by: str, copies: set[str]) -> list[str]:
 
 def _value(sample: Sample, name: str) -> str:
     return str(sample.attributes[name]) if name in sample.attributes else str(getattr(sample, name, "") or "")
+
+
+def _some(values: Iterable[str]) -> str:
+    return ", ".join(sorted(v for v in values if v)[:30]) or "none"
 
 
 def _facets(sample: Sample, home: str | None, stratify: Sequence[str]) -> list[tuple[str, ...]]:

@@ -22,7 +22,7 @@ class FolderCorpus:
     Args:
         root: the folder.
         name: corpus name; by default the folder's.
-        modality: ``face`` (images and videos) or ``voice`` (sound, and the sound of videos).
+        modality: ``face`` (images and videos) or ``voice`` (sound, and the sound of videos); asked for by `prepare`.
         labelled: False takes every file below ``root`` without a label.
         real_folder: name of the folder of bona fide files.
         fake_folder: name of the folder of folders of fakes.
@@ -42,7 +42,7 @@ class FolderCorpus:
         self,
         *,
         root: str,
-        modality: str,
+        modality: str | None = None,
         name: str | None = None,
         labelled: bool = True,
         real_folder: str = "real",
@@ -54,7 +54,7 @@ class FolderCorpus:
         probe: bool = True,
         progress: bool = True,
     ) -> None:
-        if modality not in MODALITIES:
+        if modality is not None and modality not in MODALITIES:
             raise ConfigError(f"corpus=folder: modality is {modality!r}", hint=f"use one of {list(MODALITIES)}")
         self.pattern: re.Pattern[str] | None = None
         if subject_pattern is not None:
@@ -86,9 +86,15 @@ class FolderCorpus:
         """Walk the folder, in name order.
 
         Raises:
+            ConfigError: no modality.
             ManifestError: no such folder or no media in it; a labelled folder without real or without fake files; a
                 file directly under ``fake/`` or under neither; a file that ``subject_pattern`` does not match.
         """
+        if self.modality is None:
+            raise ConfigError(
+                f"{self.root}: nothing says whether it holds faces or voices",
+                hint="set corpus.modality=face or corpus.modality=voice",
+            )
         if not self.root.is_dir():
             raise ManifestError(f"{self.root}: no such folder", hint="give an existing folder with corpus.root=...")
         ignored: Counter[str] = Counter()
@@ -101,7 +107,7 @@ class FolderCorpus:
             if media not in _MEDIA[self.modality]:
                 ignored[path.suffix.lower() or "no extension"] += 1
                 continue
-            samples.append(self._sample(relative, str(media)))
+            samples.append(self._sample(relative, str(media), self.modality))
         if not samples:
             raise ManifestError(
                 f"{self.root}: no {self.modality} files ({sum(ignored.values())} of other kinds: {dict(ignored)})",
@@ -120,7 +126,7 @@ class FolderCorpus:
             info["unreadable_headers"] = unread
         return Manifest.from_samples(samples, self.root, info)
 
-    def _sample(self, relative: Path, media: str) -> Sample:
+    def _sample(self, relative: Path, media: str, modality: str) -> Sample:
         label: int | None = None
         generator = ""
         if self.labelled:
@@ -152,7 +158,7 @@ class FolderCorpus:
             sample_id=f"{self.name}/{relative.as_posix()}",
             path=relative.as_posix(),
             media=media,
-            modality=self.modality,
+            modality=modality,
             label=label,
             source_id=source,
             subjects=subjects,

@@ -144,7 +144,7 @@ RUN_TIME = ("onnxruntime", "numpy", "pillow", "av", "soundfile", "soxr")
 
 # Only whole statements are believed; a sentence that merely mentions a licence is not a grant for the data.
 _FREE = re.compile(
-    r"(apache-2\.0( \(computed by deepassay[^)]*\))?|mit|bsd-[23]-clause|cc0( 1\.0)?|public domain|public domain / "
+    r"(apache-2\.0|mit|bsd-[23]-clause|cc0([ -]1\.0)?( \([^)]*\))?|public domain|public domain / "
     r"cc0 1\.0|"
     r"cc[ -]by[ -][1-4]\.0|odc-by( 1\.0)?)",
     re.IGNORECASE,

@@ -14,7 +14,7 @@ from rich.progress import track
 from scipy.signal import fftconvolve, lfilter
 
 from deepassay.errors import ConfigError, ManifestError
-from deepassay.files import fingerprint, sha256_file, write_json
+from deepassay.files import cache_folder, fingerprint, sha256_file, write_json
 from deepassay.labels import FAKE, REAL
 from deepassay.manifest import Manifest, Sample
 from deepassay.manipulation.voice import VOICE_MANIPULATIONS
@@ -22,7 +22,7 @@ from deepassay.media.sound import write_sound
 
 RATE_HZ = 16000
 RECIPE = 1
-LICENCE = "Apache-2.0 (computed by deepassay; no person's voice)"
+LICENCE = "CC0-1.0 (computed; no person heard)"
 _HOP = 160
 _FRAME = 320
 _FFT = 1024
@@ -298,11 +298,13 @@ class SyntheticVoices:
     nothing. The fake went through one of ``manipulations`` at ``strength``; at strength 0 real and fake come from the
     same distribution.
 
-    Files lie under ``root/synthetic_voices-<recipe>``: another seed or strength is another folder. ``corpus.json`` is
+    The published split (``split=official``) puts every third and fourth speaker of four into dev and test.
+
+    Files lie under ``root/<name>-<recipe hash>``: another seed or strength is another folder. ``corpus.json`` is
     written last; a complete folder is reused, an interrupted one is continued.
 
     Args:
-        root: folder below which the corpus folder is made.
+        root: folder below which the corpus folder is made; by default ``corpora/synthetic_voices`` in the user's cache.
         seed: everything is a function of this and of the numbers below.
         speakers: number of speakers.
         per_speaker: files per speaker, even: half real, half fake.
@@ -320,7 +322,7 @@ class SyntheticVoices:
     def __init__(
         self,
         *,
-        root: str,
+        root: str | None = None,
         seed: int = 0,
         speakers: int = 80,
         per_speaker: int = 6,
@@ -350,7 +352,7 @@ class SyntheticVoices:
             raise ConfigError(f"{name}: seconds {list(seconds)}", hint="give shortest and longest, such as [2.0, 5.0]")
         if not formats or any(w < 0 for w in formats.values()) or sum(formats.values()) <= 0:
             raise ConfigError(f"{name}: formats {formats}", hint="give shares, such as {flac: 0.6, wav: 0.4}")
-        self.parent = Path(root)
+        self.parent = Path(root) if root is not None else cache_folder() / "corpora" / "synthetic_voices"
         self.name = name
         self.progress = progress
         self.seed = seed
@@ -485,6 +487,7 @@ class SyntheticVoices:
                     generator=generator.name if label == FAKE else "",
                     generator_family=generator.family if label == FAKE else "",
                     corpus=self.name,
+                    split=("train", "train", "dev", "test")[speaker % 4],
                     channel=form,
                     attributes=attributes,
                     licence=LICENCE,

@@ -259,7 +259,7 @@ def pitch_track(signal: np.ndarray, rate_hz: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _lpc(frames: np.ndarray, order: int) -> np.ndarray:
-    """Prediction polynomials (n, order + 1) by the autocorrelation method (Makhoul 1975), with some white noise added."""
+    """Prediction polynomials (n, order + 1) by autocorrelation (Makhoul 1975), with a little white noise."""
     spectrum = _rfft(frames, n=2 * WINDOW)
     r = _irfft(np.abs(spectrum) ** 2)[:, : order + 1].astype(np.float64)
     r[:, 0] = r[:, 0] * 1.0001 + 1e-9
@@ -296,7 +296,7 @@ def _envelope(magnitude: np.ndarray, rate_hz: int) -> np.ndarray:
 
 
 def _pitch_formant_shift(signal, rate_hz, strength, rng, donor):
-    """Phase-vocoder pitch shift (Flanagan and Golden 1966), resampled, with its envelope corrected and formants warped."""
+    """Pitch shift by phase vocoder (Flanagan and Golden 1966) and resampling; envelope corrected, formants warped."""
     direction = float(rng.choice([-1.0, 1.0]))
     ratio = float(2 ** (direction * strength * rng.uniform(3.0, 5.0) / 12))
     formant = float(1 + direction * strength * rng.uniform(0.06, 0.14))
@@ -328,7 +328,7 @@ def _pitch_formant_shift(signal, rate_hz, strength, rng, donor):
 
 
 def _splice(signal, rate_hz, strength, rng, donor):
-    """Replace one to three stretches, at most three fifths of the signal, by sound of the donor or of itself elsewhere."""
+    """Replace one to three stretches, at most three fifths of the signal, by the donor's sound or its own."""
     length = len(signal)
     fade = max(2, int(0.004 * rate_hz))
     other = signal if donor is None else donor
