@@ -54,7 +54,7 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
         console.print(f"  left out {n:>6}  {reason}")
     console.print(f"[bold]train[/]  {settings['detector'].get('_target_', '').rpartition('.')[2]}")
     result = fit(
-        detector=build(settings["detector"]),
+        detector=lambda: build(settings["detector"]),
         modality=modality,
         train=manifest.split("train"),
         dev=manifest.split("dev"),
@@ -63,11 +63,12 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
         loss=build(settings["loss"]),
         optimizer=build(settings["optimizer"]),
         augment=build(settings["augment"]),
-        logger=settings["logger"],
+        logger=build(settings["logger"]),
         seed=int(settings["seed"]),
         views=int(settings["views"]["train"]),
         score_views=int(settings["views"]["score"]),
         warm_start=settings["warm_start"],
+        resume=bool(settings["resume"]),
         **settings["trainer"],
     )
     if result.interrupted:
