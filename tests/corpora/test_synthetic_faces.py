@@ -1,6 +1,9 @@
 """The built-in face corpus: found by the real finder, balanced, one encoder chain, resumable, deterministic."""
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -91,6 +94,25 @@ def test_workers_do_not_change_the_files(small, tmp_path):
     settings = {**SMALL, "identities": 2, "videos": 2}
     alone, together = (prepare_synthetic_faces(tmp_path / str(n), **settings, workers=n) for n in (0, 2))
     assert alone.hash == together.hash
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from deepassay.corpora.synthetic_faces import prepare_synthetic_faces\n"
+        f"prepare_synthetic_faces({str(tmp_path / 'out')!r}, identities=2, per_identity=4, videos=0, size=96,"
+        " workers=2, progress=False)\n"
+    )
+    paths = os.pathsep.join([str(Path(corpus.__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
+    out = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert out.returncode != 0
+    assert "hint: in a script of your own, start below `if __name__ == '__main__':`" in out.stderr
 
 
 def test_seed_changes_everything(small, tmp_path):

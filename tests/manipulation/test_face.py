@@ -255,7 +255,7 @@ def test_bad_pictures_and_generators_of_numbers_are_refused(scene):
     image, landmarks = scene[:2]
     for picture in (image.astype(np.float32), image[..., 0], image[..., :2], image[:8, :8], None):
         with pytest.raises(MediaError):
-            face.smooth_resynth(picture, landmarks, 1.0, np.random.default_rng(0))
+            face.smooth_resynth(picture, landmarks, 1.0, np.random.default_rng(0))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="Generator"):
         face.smooth_resynth(image, landmarks, 1.0, 7)  # type: ignore[arg-type]
 

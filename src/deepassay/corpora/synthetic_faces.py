@@ -14,6 +14,7 @@ import json
 import multiprocessing
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
@@ -301,7 +302,7 @@ def prepare_synthetic_faces(
         ``version``.
 
     Raises:
-        ConfigError: a setting that cannot be used.
+        ConfigError: a setting that cannot be used, or a worker that died; what was finished is kept.
         AssayError: the disk is full.
     """
     names = list(GENERATORS) if generators is None else list(generators)
@@ -356,6 +357,11 @@ def _made(
         waiting = sorted(tasks, key=lambda task: task["media"] != "video")
         for future in as_completed([pool.submit(_make, recipe, str(folder), task) for task in waiting]):
             yield future.result()
+    except BrokenProcessPool as error:
+        raise ConfigError(
+            f"{NAME}: a worker process ended before its work was done",
+            hint="in a script of your own, start below `if __name__ == '__main__':`; if memory ran out, use workers: 0",
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -230,9 +230,9 @@ def _lose_detail(image: np.ndarray, box: tuple[slice, slice], factor: float, kin
     small = (max(2, round(width / factor)), max(2, round(height / factor)))
     shrunk = Image.fromarray(part).resize(small, Image.Resampling.BOX)
     if kind == "stepped":
-        # Doubling without interpolation and then a small blur: the grid that transposed convolutions leave.
-        grown = shrunk.resize((small[0] * 2, small[1] * 2), Image.Resampling.NEAREST)
-        grown = grown.resize((width, height), Image.Resampling.BILINEAR)
+        # The last doubling is done without interpolation: the two-pixel grid that decoders leave in the spectrum.
+        half = (max(2, round(width / 2)), max(2, round(height / 2)))
+        grown = shrunk.resize(half, Image.Resampling.BICUBIC).resize((width, height), Image.Resampling.NEAREST)
     elif kind == "bicubic":
         grown = shrunk.resize((width, height), Image.Resampling.BICUBIC)
     else:
@@ -388,7 +388,7 @@ def _restyle(image: np.ndarray, rng: np.random.Generator, face_px: float, amount
 
     shifts = rng.uniform(-20.0, 20.0, 3)
     saturation, brightness, contrast = rng.uniform(-0.3, 0.3), rng.uniform(-0.12, 0.12), rng.uniform(-0.15, 0.15)
-    sharpen, cells, gain = rng.random() < 0.5, rng.uniform(11.0, 20.0), rng.uniform(0.9, 1.8)
+    sharpen, cells, gain = rng.random() < 0.4, rng.uniform(10.0, 17.0), rng.uniform(0.9, 1.6)
     copy = image.astype(np.float32)
     grey = copy.mean(2, keepdims=True)
     styled = grey + (copy - grey) * (1.0 + saturation)
@@ -445,7 +445,7 @@ def self_blend_pair(
     if side != "either":
         on_source = side == "source"
     zoom, move = rng.uniform(-0.05, 0.05), rng.uniform((-0.03, -0.015), (0.03, 0.015))
-    grow, wobble, feather = rng.uniform(0.75, 1.02), _wobble(rng, 0.06), rng.uniform(0.04, 0.22)
+    grow, wobble, feather = rng.uniform(0.75, 1.02), _wobble(rng, 0.06), rng.uniform(0.03, 0.18)
     ratio = float(rng.choice(ratios))
     shape = image.shape[0], image.shape[1]
     if amount == 0.0:
@@ -490,7 +490,7 @@ def smooth_resynth(
     """Redraw the inner face from a coarse grid of itself: a face-region decoder that lacks high frequencies.
 
     The hull is shrunk to 11 to 17 samples per eye distance and grown again (bicubic, bilinear, or stepped, which leaves
-    the grid of transposed convolutions), without the sensor's noise. Strength is the opacity of the redrawn region.
+    the two-pixel grid of a plain doubling), without the sensor's noise. Strength is the opacity of the redrawn region.
     Spectral shortfall of decoders: R. Durall et al., "Watch Your Up-Convolution", CVPR 2020.
 
     Returns:
