@@ -112,8 +112,8 @@ class _Runs:
     """Cumulative class weights at the ends of runs, for blocks of cell weights.
 
     Trials per (run, cell) are a sparse matrix of counts. Where it is small it is summed up along the runs beforehand,
-    and a block is one dense product; else a block is one sparse product, summed up afterwards. Both are exact: all numbers
-    are whole.
+    and a block is one dense product; else a block is one sparse product, summed up afterwards. Both are exact: all
+    numbers are whole.
     """
 
     def __init__(self, run: Ints, cell: Ints, n_runs: int, n_cells: int) -> None:
