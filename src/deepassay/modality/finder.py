@@ -233,10 +233,10 @@ def _sums(image: np.ndarray) -> np.ndarray:
     """
     height, width = image.shape[:2]
     table = np.zeros((3, height + 1, width + 1), np.uint32)
-    inner = table[:, 1:, 1:]
-    inner[...] = image.transpose(2, 0, 1)
-    np.cumsum(inner, axis=2, dtype=np.uint32, out=inner)
-    np.cumsum(inner, axis=1, dtype=np.uint32, out=inner)
+    table[:, 1:, 1:] = image.transpose(2, 0, 1)
+    np.cumsum(table, axis=2, dtype=np.uint32, out=table)
+    for row in range(2, height + 1):  # NumPy's own cumsum walks down this axis column by column, at half the speed
+        table[:, row] += table[:, row - 1]
     return table
 
 
@@ -307,15 +307,15 @@ def _suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, *, of_sma
     area = (x1 - x0 + extra) * (y1 - y0 + extra)
     alive = np.ones(len(order), bool)
     kept: list[int] = []
-    for i in range(len(order)):
-        if not alive[i]:
-            continue
-        kept.append(i)
-        rest = slice(i + 1, None)
-        wide = np.minimum(x1[i], x1[rest]) - np.maximum(x0[i], x0[rest]) + extra
-        high = np.minimum(y1[i], y1[rest]) - np.maximum(y0[i], y0[rest]) + extra
-        inter = np.maximum(wide, 0) * np.maximum(high, 0)
-        whole = np.minimum(area[i], area[rest]) if of_smaller else area[i] + area[rest] - inter
-        with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for i in range(len(order)):
+            if not alive[i]:
+                continue
+            kept.append(i)
+            rest = slice(i + 1, None)
+            wide = np.minimum(x1[i], x1[rest]) - np.maximum(x0[i], x0[rest]) + extra
+            high = np.minimum(y1[i], y1[rest]) - np.maximum(y0[i], y0[rest]) + extra
+            inter = np.maximum(wide, 0) * np.maximum(high, 0)
+            whole = np.minimum(area[i], area[rest]) if of_smaller else area[i] + area[rest] - inter
             alive[rest] &= ~(inter / whole > np.float32(threshold))
     return order[np.array(kept, np.int64)]
