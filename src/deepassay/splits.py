@@ -89,7 +89,7 @@ class SubjectSplit:
         self._deal(ties, samples, home)
         kept: list[Sample] = []
         dropped: dict[str, Counter[str]] = {TIED: Counter(), LEFT_OUT: Counter()}
-        satellites = ties.place_satellites()
+        satellites = ties.place_satellites(self.fractions)
         for index, sample in enumerate(samples):
             where = {ties.split[unit] for unit in ties.units_of[index]}
             if len(where) == 1 and home[index] not in (None, *where):
@@ -410,15 +410,26 @@ class _Ties:
         self.names = list(number)
         self.units_of = [tuple(sorted({_find(parent, number[node]) for node in group})) for group in nodes]
 
-    def place_satellites(self) -> dict[str, str]:
-        """The split of every such source: where most of its fakes can be kept."""
+    def place_satellites(self, fractions: Mapping[str, float]) -> dict[str, str]:
+        """The split of every such source: where most of its fakes are kept, and contested ones where few are."""
         votes: dict[str, Counter[str]] = defaultdict(Counter)
+        kept: Counter[str] = Counter()
         for index, nodes in enumerate(self.satellites_of):
             where = {self.split[unit] for unit in self.units_of[index]}
-            if nodes and len(where) == 1 and self.home[index] in (None, *where):
+            if len(where) == 1 and self.home[index] in (None, *where) and self.samples[index].label == FAKE:
                 for node in nodes:
                     votes[node].update(where)
-        return {node: max(SPLITS, key=lambda split: count[split]) for node, count in votes.items()}
+                if not nodes:
+                    kept.update(where)
+        out = {node: next(iter(count)) for node, count in votes.items() if len(count) == 1}
+        for node in out:
+            kept.update(votes[node])
+        for node in sorted(votes.keys() - out.keys()):
+            count = votes[node]
+            best = max(fractions, key=lambda s: (count[s] / (kept[s] / fractions[s] + count[s] + 1e-9), count[s]))
+            out[node] = best
+            kept[best] += count[best]
+        return out
 
     def key(self, units: Iterable[int], seed: int) -> str:
         """Hash that orders groups; the lowest node number of a unit is its root, so this is free of row order."""
@@ -572,8 +583,7 @@ def _finish(
                 f"{manifest.name}: split {split!r} has {cell['real']} real and {cell['fake']} fake samples "
                 f"({lost} dropped: {clear})",
                 hint="give the split a larger fraction, assign subjects of both labels to it, or leave it out; with "
-                "few subjects "
-                "left-out generators need claim_subjects: true",
+                "few subjects left-out generators need claim_subjects: true",
             )
     return out.replace_samples(
         out,
