@@ -251,6 +251,8 @@ def _rows(table: ScoreTable) -> _Rows:
 
 
 def _refuse_leaks(table: ScoreTable, points: Sequence[OperatingPoint]) -> None:
+    if not points:
+        return
     own = dev_table_hash(table)
     for point in points:
         if not point.dev_table_sha256:
