@@ -1,6 +1,7 @@
 """`deepassay screen`: one JSON line per file on stdout, the batch goes on, the exit code tells; and it stays light."""
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -180,3 +181,91 @@ def test_the_help_explains_exit_codes(capsys):
     said = capsys.readouterr().out
     assert "exit codes:" in said
     assert "at least one file was not judged" in said
+
+
+@pytest.fixture(scope="module")
+def real_bundles(tmp_path_factory) -> Path:
+    """Bundles of both real modalities around graphs that read brightness and level."""
+    pytest.importorskip("facenet_pytorch", reason="the finder's graphs are exported from facenet-pytorch's wheel")
+    from deepassay.modality.face import FaceModality
+    from deepassay.modality.voice import VoiceModality
+    from deepassay.models.mtcnn import export_finder_graphs
+
+    folder = tmp_path_factory.mktemp("bundles")
+    export_finder_graphs(folder / "finder")
+    spec = importlib.util.spec_from_file_location("stand_ins", Path(__file__).with_name("conftest.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    stand_ins = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(stand_ins)
+    face = FaceModality(finder_folder=str(folder / "finder"), size=64)
+    write_bundle(folder / "face.zip", **stand_ins.parts(face))
+    write_bundle(folder / "voice", **stand_ins.parts(VoiceModality(window_samples=16000)))
+    return folder
+
+
+def test_real_files_of_every_kind_through_the_command_in_a_process_without_torch(real_bundles, tmp_path):
+    import soundfile
+
+    from deepassay.corpora.procedural_face import draw_capture, draw_identity, render_face
+    from deepassay.media.image import write_image
+
+    rendering = render_face(draw_identity(0, 0.4), draw_capture(np.random.default_rng(0)), 256)
+    write_image(tmp_path / "face.jpg", rendering.image, quality=95)
+    whole = (tmp_path / "face.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("no film " * 100)
+    write_image(tmp_path / "wall.jpg", np.full((256, 256, 3), 128, np.uint8), quality=95)
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "noise.flac", 0.2 * rng.standard_normal(48000).clip(-3, 3), 16000)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(48000), 16000)
+    code = (
+        "import sys\nfrom deepassay.cli import main\n"
+        f"code = main(['screen', '.', '--bundle', {str(real_bundles / 'face.zip')!r}, '--bundle', "
+        f"{str(real_bundles / 'voice')!r}, '--output', '../out.jsonl', '--quiet'])\nassert code == 3, code"
+    )
+    assert loaded_after(code, tmp_path) == set()
+    rows = {Path(row["path"]).name: row for row in lines((tmp_path.parent / "out.jsonl").read_text())}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "cut.jpg": "undecodable",
+        "empty.png": "undecodable",
+        "face.jpg": "ok",
+        "noise.flac": "ok",
+        "silent.wav": "no_speech",
+        "text.mp4": "undecodable",
+        "wall.jpg": "no_face",
+    }
+    assert all((row["decision"] == "abstain") == (row["status"] != "ok") for row in rows.values())
+    assert all(row["reason"] for row in rows.values() if row["status"] != "ok")
+    assert rows["noise.flac"]["modality"] == "voice"
+    assert rows["noise.flac"]["n_views"] > 1
+    assert rows["face.jpg"]["modality"] == "face"
+
+
+def test_scoring_a_manifest_and_screening_its_files_agree(real_bundles, tmp_path):
+    import soundfile
+
+    from deepassay.calibrator import calibrate
+    from deepassay.manifest import Manifest, Sample
+    from deepassay.scoring import score_manifest
+    from deepassay.screening.bundle import Bundle
+    from deepassay.screening.screener import Screener
+
+    rng = np.random.default_rng(1)
+    samples = []
+    for i in range(5):
+        soundfile.write(tmp_path / f"{i}.wav", 0.1 * i * rng.standard_normal(20000 + 9000 * i).clip(-2, 2), 16000)
+        samples.append(Sample(sample_id=f"v{i}", path=f"{i}.wav", media="audio", modality="voice", label=i % 2))
+    bundle = Bundle.load(real_bundles / "voice")
+    manifest = Manifest.from_samples(samples, tmp_path, {"name": "noises"})
+    table = score_manifest(manifest, bundle.modality(), bundle.predict, views=bundle.views, progress=False)
+    llr = calibrate(table, bundle.calibration).column("llr")
+    screener = Screener([bundle])
+    for i, status in enumerate(table.column("status")):
+        (verdict,) = screener.screen(tmp_path / f"{i}.wav")
+        assert str(verdict.status) == status
+        assert verdict.reason == table.column("reason")[i]
+        if status == "ok":
+            assert verdict.llr == pytest.approx(llr[i], abs=1e-6)
+    assert list(table.column("status")).count("ok") == 4
