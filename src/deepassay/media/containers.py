@@ -195,10 +195,11 @@ def open_media(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) ->
         raise MediaError(
             f"{path}: cannot be opened ({error.strerror})", hint="check the path and that you may read the file"
         ) from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise MediaError(f"{path}: not a regular file", hint="give a media file, not a folder, pipe or device")
     with os.fdopen(handle, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise MediaError(f"{path}: not a regular file", hint="give a media file, not a folder, pipe or device")
         limits.check_bytes(status.st_size)
         head = stream.read(4096)
         stream.seek(0)

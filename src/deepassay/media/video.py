@@ -271,6 +271,11 @@ def write_video(
         options |= {"b": "0", "cpu-used": "4"}
     elif codec == "libsvtav1":
         options |= {"preset": "10", "svtav1-params": "lp=1"}
+    try:
+        av.VideoFormat(pixel_format)
+    except ValueError as error:
+        hint = "use yuv420p, yuv422p, yuv444p or yuv420p10le"
+        raise MediaError(f"{path}: no pixel format {pixel_format!r}", hint=hint) from error
     shape: tuple[int, ...] | None = None
     try:
         with files.atomic_path(path) as temporary, av.open(temporary, "w", format=muxer) as container:
