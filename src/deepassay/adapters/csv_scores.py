@@ -1,7 +1,7 @@
 """Score files as tables with a header (comma, tab or semicolon): named columns and an explicit polarity."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,19 +61,30 @@ def _check(reader: csv.DictReader, columns: Mapping[str, str], path: Path) -> No
             )
 
 
-def _trial(row: Mapping[str, str], columns: Columns, words: Mapping[str, str] | None, where: str) -> Trial:
-    def cell(name: str) -> str:
-        text = (row.get(name) or "").strip() if name else ""
-        return "" if text == "-" else text
+class _Trials:
+    """Makes trials from rows; equal ones are one object, since speakers, attacks and labels repeat."""
 
-    return Trial(
-        label=label_of(row.get(columns.label) or "", words, where) if columns.label else None,
-        cluster=cell(columns.cluster),
-        generator=cell(columns.generator),
-        channel=cell(columns.channel),
-        split=cell(columns.split),
-        attributes={name: cell(name) for name in columns.attributes if cell(name)},
-    )
+    def __init__(self, columns: Columns, words: Mapping[str, str] | None) -> None:
+        self.words, self.label, self.attributes = words, columns.label, columns.attributes
+        self.names = (columns.cluster, columns.generator, columns.channel, columns.split)
+        self.known: dict[tuple[str, ...], Trial] = {}
+
+    def of(self, row: Mapping[str, str], where: str) -> Trial:
+        cells = tuple(
+            (row.get(name) or "").strip() if name else "" for name in (self.label, *self.names, *self.attributes)
+        )
+        if cells not in self.known:
+            label, *rest = ("" if cell == "-" else cell for cell in cells)
+            cluster, generator, channel, split, *others = rest
+            self.known[cells] = Trial(
+                label=label_of(label, self.words, where) if self.label else None,
+                cluster=cluster,
+                generator=generator,
+                channel=channel,
+                split=split,
+                attributes={name: value for name, value in zip(self.attributes, others, strict=True) if value},
+            )
+        return self.known[cells]
 
 
 def read_csv_scores(
@@ -82,31 +93,38 @@ def read_csv_scores(
     *,
     higher: str | None,
     label_words: Mapping[str, str] | None = None,
-) -> Answers:
-    """Scores of one column, with whatever else is named.
+    systems: Sequence[str] = (),
+) -> list[Answers]:
+    """Scores of one or several columns, with whatever else is named; one `Answers` per score column.
 
     Args:
         columns: names in the header.
         higher: ``fake`` or ``real``: what a higher score means in the file. It is never guessed.
         label_words: word in the label column -> ``real`` or ``fake``, for words that differ between corpora, such as 0
             and 1.
+        systems: score columns, one per system; empty = ``columns.score``.
 
     Raises:
         ScoreError: no polarity, a column that is not there, a label or score that cannot be read.
     """
     file = Path(path)
     used = columns or Columns()
-    built = AnswerBuilder(file, "csv", check_higher(higher, file))
+    wanted = list(systems) or [used.score]
+    built = [AnswerBuilder(file, "csv", check_higher(higher, file)) for _ in wanted]
     with opened(file) as stream:
         reader = _reader(stream, file)
-        _check(reader, used.named, file)
+        for name in wanted:
+            _check(reader, {**used.named, "score": name}, file)
+        trials = _Trials(used, label_words)
         for number, row in enumerate(reader, start=2):
             where = f"{file}, line {number}"
             trial_id = (row.get(used.id) or "").strip() if used.id else f"line {number}"
             if not trial_id:
                 raise ScoreError(f"{where}: the trial has no id", hint="fill the id column")
-            built.add(trial_id, row.get(used.score) or "", _trial(row, used, label_words, where), where=where)
-    return built.done()
+            trial = trials.of(row, where)
+            for name, builder in zip(wanted, built, strict=True):
+                builder.add(trial_id, row.get(name) or "", trial, where=where)
+    return [builder.done() for builder in built]
 
 
 def read_csv_key(
@@ -124,12 +142,13 @@ def read_csv_key(
     with opened(file) as stream:
         reader = _reader(stream, file)
         _check(reader, {k: v for k, v in columns.named.items() if k != "score"}, file)
+        trials = _Trials(columns, label_words)
         for number, row in enumerate(reader, start=2):
             where = f"{file}, line {number}"
             trial_id = (row.get(columns.id) or "").strip()
             if not trial_id:
                 raise ScoreError(f"{where}: the trial has no id", hint="fill the id column")
-            trial = _trial(row, columns, label_words, where)
+            trial = trials.of(row, where)
             if trial_id in out and out[trial_id] != trial:
                 raise ScoreError(f"{where}: trial {trial_id!r} has two keys", hint="give one key per trial")
             out[trial_id] = trial

@@ -64,34 +64,43 @@ def read_scores(
     key: Mapping[str, Trial] | None = None,
     name: str = "",
     llr: bool = False,
-) -> tuple[ScoreTable, list[str]]:
-    """A score file as a `ScoreTable` in our polarity, and notes for the reader.
+    systems: Sequence[str] = (),
+) -> list[tuple[ScoreTable, list[str]]]:
+    """A score file as `ScoreTable`s in our polarity, one per system in it, each with notes for the reader.
 
     Args:
         format: one of `FORMATS`.
         columns: of a CSV.
         higher: polarity of the file; needed for a CSV, known for the other formats.
         key: what `read_key` returned; None = the score file holds the labels.
+        name: of the detector; the score column's where there are several.
         llr: the scores are natural-log likelihood ratios in the file's polarity.
+        systems: score columns of a CSV, where it holds several systems.
 
     Raises:
-        ScoreError: see the readers; a key beside a table of our own, which holds its labels.
+        ScoreError: see the readers; several systems in another format; a key beside a table of our own, which holds its labels.
     """
     if format not in FORMATS:
         raise ScoreError(f"there is no score format {format!r}", hint=f"use one of {list(FORMATS)}")
     kind = sniff(path) if format == "auto" else format
+    if len(systems) > 1 and kind != "csv":
+        raise ScoreError(
+            f"{path}: a file of format {kind} holds one system, and {len(systems)} score columns were named",
+            hint="give one file per system with --baseline, or a CSV",
+        )
     if kind == "deepassay":
         table = ScoreTable.read(path)
         if higher == "real":
             raise ScoreError(f"{path}: scores of our own tables grow with fake", hint="leave out --higher real")
         if key is not None:
-            return _relabelled(table, key, path)
-        return ScoreTable(table.table, {**table.meta, "detector": table.meta.get("detector") or Path(path).name}), []
+            return [_relabelled(table, key, path)]
+        meta = {**table.meta, "detector": table.meta.get("detector") or Path(path).name}
+        return [(ScoreTable(table.table, meta), [])]
     if kind == "asvspoof":
-        answers = asvspoof.read_scores(path, higher=higher or "real")
-    else:
-        answers = read_csv_scores(path, columns, higher=higher, label_words=label_words)
-    return to_table(answers, key, name=name, llr=llr)
+        return [to_table(asvspoof.read_scores(path, higher=higher or "real"), key, name=name, llr=llr)]
+    found = read_csv_scores(path, columns, higher=higher, label_words=label_words, systems=systems)
+    names = list(systems) if len(systems) > 1 else [name]
+    return [to_table(answers, key, name=own, llr=llr) for answers, own in zip(found, names, strict=True)]
 
 
 def _relabelled(table: ScoreTable, key: Mapping[str, Trial], path: str | Path) -> tuple[ScoreTable, list[str]]:

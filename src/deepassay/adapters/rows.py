@@ -100,6 +100,7 @@ class AnswerBuilder:
         self._scores: dict[str, float | None] = {}
         self._reasons: dict[str, str] = {}
         self._trials: dict[str, Trial] = {}
+        self._negate = higher == "real"
         self._repeated = 0
         self._broken = 0
 
@@ -126,18 +127,18 @@ class AnswerBuilder:
 
     def _value(self, text: str, where: str) -> tuple[float | None, str]:
         word = text.strip()
-        if word.lower() in _NO_ANSWER:
-            return None, "the score file gives no score"
         try:
             value = float(word)
         except ValueError as error:
+            if word.lower() in _NO_ANSWER:
+                return None, "the score file gives no score"
             raise ScoreError(
                 f"{where}: score {word!r} is not a number", hint="check the column, the separator and the header"
             ) from error
         if not math.isfinite(value):
             self._broken += 1
             return None, f"the score file says {word}"
-        return (value if self.higher == "fake" else 0.0 - value), ""
+        return (0.0 - value if self._negate else value), ""
 
     def done(self) -> Answers:
         """All of them.
@@ -271,7 +272,7 @@ def to_table(
         "generator": [t.generator if t.label == FAKE else "" for t in rows],
         "channel": [t.channel for t in rows],
         "split": [t.split for t in rows],
-        "attributes": [sorted(t.attributes.items()) for t in rows],
+        "attributes": [sorted(t.attributes.items()) if t.attributes else [] for t in rows],
         "duration_s": [None] * n,
         "score": values,
         "llr": values if llr else [None] * n,

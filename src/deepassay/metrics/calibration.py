@@ -50,11 +50,9 @@ def cllr(labels: ArrayLike, llr: ArrayLike, weights: ArrayLike | None = None) ->
     return (real + fake) / 2
 
 
-def min_cllr_of(flagged_real: Floats, flagged_fake: Floats) -> float:
-    """min Cllr of one staircase (p + 1,): each segment of the convex hull gets the llr that its slope says."""
-    corners = hull_of(flagged_real, flagged_fake)
-    real = np.diff(flagged_real[corners]) / flagged_real[-1]
-    fake = np.diff(flagged_fake[corners]) / flagged_fake[-1]
+def min_cllr_of(hull_real: Floats, hull_fake: Floats) -> float:
+    """min Cllr from the corners (h,) of one ROC convex hull: each segment gets the llr that its slope says."""
+    real, fake = np.diff(hull_real) / hull_real[-1], np.diff(hull_fake) / hull_fake[-1]
     # A segment's own llr is ln(fake / real): log2(1 + e^-llr) = log2((real + fake) / fake), and 0 log 0 = 0.
     both = real + fake
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -70,7 +68,8 @@ def min_cllr(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = N
     Optimistic for small n, 0 under perfect separation; needs ranks only.
     """
     steps = staircase(labels, scores, weights)
-    return min_cllr_of(steps.flagged_real, steps.flagged_fake)
+    corners = hull_of(steps.flagged_real, steps.flagged_fake)
+    return min_cllr_of(steps.flagged_real[corners], steps.flagged_fake[corners])
 
 
 def calibration_loss(labels: ArrayLike, llr: ArrayLike, weights: ArrayLike | None = None) -> float:

@@ -2,7 +2,7 @@
 
 A new metric is one function and one row here. A row says what the metric needs, which way is better, which definition
 and version it is, and, so that replicates cost little, how it follows from a ROC staircase (``of_curve`` for many
-replicates at once, ``of_steps`` for one) or from class means of per-trial terms (``terms`` and ``combine``).
+replicates at once, ``of_hull`` for one) or from class means of per-trial terms (``terms`` and ``combine``).
 """
 
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ class Metric:
         parameters: defaults that are part of the definition (a target, a cost model, a number of bins).
         ranking: True where no rising map of the scores changes the value.
         of_curve: (fpr (b, p), fnr (b, p), **parameters) -> (b,), on the corners of ROC polylines.
-        of_steps: (flagged_real (p + 1,), flagged_fake (p + 1,), **parameters) -> float, on one staircase.
+        of_hull: (flagged real (h,), flagged fake (h,), **parameters) -> float, on the corners of one ROC convex hull.
         terms: (labels, values, **parameters) -> (n,), per-trial quantities whose class means `combine` takes.
         combine: (real (b,), fake (b,), **parameters) -> (b,); where ``by_generator``, fake is (b, g), NaN where absent.
         classes: the classes it needs trials of.
@@ -55,7 +55,7 @@ class Metric:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     ranking: bool = False
     of_curve: Callable[..., Floats] | None = None
-    of_steps: Callable[..., float] | None = None
+    of_hull: Callable[..., float] | None = None
     terms: Callable[..., Floats] | None = None
     combine: Callable[..., Floats] | None = None
     by_generator: bool = False
@@ -93,10 +93,8 @@ def _eer(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None,
     return ranking.eer(labels, scores, definition, weights)
 
 
-def _hull_eer(flagged_real: Floats, flagged_fake: Floats) -> float:
-    corners = ranking.hull_of(flagged_real, flagged_fake)
-    real, fake = flagged_real[corners], flagged_fake[corners]
-    return float(ranking.crossing_of(real / real[-1], 1 - fake / fake[-1]))
+def _hull_eer(hull_real: Floats, hull_fake: Floats) -> float:
+    return float(ranking.crossing_of(hull_real / hull_real[-1], 1 - hull_fake / hull_fake[-1]))
 
 
 def _standardised_partial_auc_of(fpr: Floats, fnr: Floats, max_fpr: float) -> Floats:
@@ -171,7 +169,7 @@ _ROWS = (
     Metric(
         name="eer_e4", title="EER (E4, convex hull)", function=partial(_eer, definition="E4"), direction="descriptive",
         needs=("scores",), unit="fraction", reference="ROCCH-EER; Brummer and de Villiers 2013 (BOSARIS)", ranking=True,
-        of_steps=_hull_eer,
+        of_hull=_hull_eer,
     ),
     Metric(
         name="eer_e5", title="EER (E5, interval midpoint)", function=partial(_eer, definition="E5"),
@@ -234,7 +232,7 @@ _ROWS = (
     Metric(
         name="min_cllr", title="min Cllr", function=calibration.min_cllr, direction="descriptive", needs=("scores",),
         unit="bits", reference="Brummer and du Preez 2006; pool-adjacent-violators on the evaluation labels",
-        ranking=True, of_steps=calibration.min_cllr_of,
+        ranking=True, of_hull=calibration.min_cllr_of,
     ),
     Metric(
         name="calibration_loss", title="Cllr - min Cllr", function=calibration.calibration_loss,

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from deepassay.errors import ScoreError
 from deepassay.labels import FAKE, REAL
 from deepassay.metrics.catalogue import Metric
+from deepassay.metrics.ranking import hull_of
 from deepassay.metrics.trials import Floats, check_trials
 
 BLOCK_BYTES = 48 * 2**20
@@ -180,9 +181,9 @@ class Replicator:
     def block(self, metrics: Sequence[Metric]) -> int:
         """Replicates per block that keep working arrays within a few times `BLOCK_BYTES`."""
         per_row = 8 * self.cells.cluster.size
-        if any(m.of_curve or m.of_steps for m in metrics):
+        if any(m.of_curve or m.of_hull for m in metrics):
             per_row += 6 * 8 * self.runs[0].n_runs
-        if any(not (m.of_curve or m.of_steps or m.terms) for m in metrics):
+        if any(not (m.of_curve or m.of_hull or m.terms) for m in metrics):
             per_row += 8 * self.labels.size
         return int(max(1, min(512, BLOCK_BYTES // per_row)))
 
@@ -191,6 +192,7 @@ class Replicator:
         out = np.full((weights.shape[0], len(metrics)), np.nan)
         curves: tuple[Floats, Floats] | None = None
         rates: tuple[Floats, Floats] | None = None
+        hulls: dict[int, Ints] = {}
         for column, (metric, parameters) in enumerate(metrics):
             arguments = metric.arguments(parameters)
             for label, word in ((REAL, "real"), (FAKE, "fake")):
@@ -202,7 +204,7 @@ class Replicator:
             if metric.terms is not None:
                 out[:, column] = self._means(metric, arguments, weights)
                 continue
-            if metric.of_curve is None and metric.of_steps is None:
+            if metric.of_curve is None and metric.of_hull is None:
                 out[:, column] = self._one_by_one(metric, arguments, weights)
                 continue
             if curves is None:
@@ -214,9 +216,13 @@ class Replicator:
                         rates = curves[0] / curves[0][:, -1:], (curves[1][:, -1:] - curves[1]) / curves[1][:, -1:]
                 out[:, column] = np.where(known, metric.of_curve(*rates, **arguments), np.nan)
             else:
-                assert metric.of_steps is not None
-                for row in np.flatnonzero(known):
-                    out[row, column] = metric.of_steps(curves[0][row], curves[1][row], **arguments)
+                assert metric.of_hull is not None
+                for row in np.flatnonzero(known).tolist():
+                    real, fake = curves[0][row], curves[1][row]
+                    if row not in hulls:
+                        hulls[row] = hull_of(real, fake)
+                    corners = hulls[row]
+                    out[row, column] = metric.of_hull(real[corners], fake[corners], **arguments)
         return out
 
     def _means(self, metric: Metric, arguments: dict[str, Any], weights: Floats) -> Floats:
