@@ -33,7 +33,9 @@ def locate(target: str) -> Any:
             raise
         raise ConfigError(f"_target_ {target!r}: no module {module_name!r}", hint="correct the spelling") from error
     except AttributeError as error:
-        raise ConfigError(f"_target_ {target!r}: {module_name} has no {attribute!r}", hint="correct the spelling") from error
+        raise ConfigError(
+            f"_target_ {target!r}: {module_name} has no {attribute!r}", hint="correct the spelling"
+        ) from error
 
 
 def build(node: Any, **extra: Any) -> Any:
@@ -56,7 +58,9 @@ def build(node: Any, **extra: Any) -> Any:
         try:
             inspect.signature(factory).bind(**keywords)
         except TypeError as error:
-            accepted = [name for name in inspect.signature(factory).parameters if name not in ("self", "args", "kwargs")]
+            accepted = [
+                name for name in inspect.signature(factory).parameters if name not in ("self", "args", "kwargs")
+            ]
             raise ConfigError(
                 f"{target}: {error}", hint=f"it accepts {', '.join(accepted) or 'no keys'}; remove or rename the key"
             ) from error
@@ -67,7 +71,9 @@ def build(node: Any, **extra: Any) -> Any:
         except AssayError:
             raise
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"{target}: {error}", hint="correct the value in the config or on the command line") from error
+            raise ConfigError(
+                f"{target}: {error}", hint="correct the value in the config or on the command line"
+            ) from error
     if isinstance(node, list | tuple):
         return [build(item) for item in node]
     return node

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.rule import Rule
 
 from deepassay.errors import AssayError
+from deepassay.pipelines.terminal import terminal
 
 # modality -> (experiment, built-in tool under assessment)
 JOBS = {"face": ("demo_face", "example_swap"), "voice": ("demo_voice", "example_vocoder")}
@@ -59,7 +60,7 @@ def _examples(run: Path) -> list[str]:
 
 def main(args: argparse.Namespace) -> int:
     """Run the demo; prints the dossiers' paths at the end."""
-    console = Console()
+    console = terminal()
     begin = time.perf_counter()
     pages: list[Path] = []
     for modality in JOBS if args.modality == "both" else (args.modality,):

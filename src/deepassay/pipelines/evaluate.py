@@ -9,12 +9,14 @@ from rich.console import Console
 
 from deepassay.calibrator import calibrate
 from deepassay.errors import ConfigError
-from deepassay.evaluation import Number, markdown_table, measure, rich_table, write_metrics
+from deepassay.evaluation import Number, markdown_table, measure, write_metrics
 from deepassay.files import write_text
+from deepassay.labels import FAKE, REAL
 from deepassay.manifest import SPLITS, Manifest
 from deepassay.pipelines.build import build, take
 from deepassay.pipelines.folder import RunFolder
 from deepassay.pipelines.prepare import read_corpus
+from deepassay.pipelines.terminal import terminal
 from deepassay.provenance import code_identity
 from deepassay.scores import ScoreTable
 from deepassay.scoring import score_manifest
@@ -85,16 +87,66 @@ def report(
     )
     note = "Synthetic data: these numbers say that the machinery works, and nothing about real media.\n\n"
     write_text(folder / "metrics.md", (note if table.synthetic else "") + markdown_table(numbers))
-    answered = int(table.answered.sum())
-    title = f"test split: {answered} of {len(table)} samples answered"
-    if table.synthetic:
-        title += "   [SYNTHETIC DATA]"
-    console.print(rich_table(numbers, title=title))
-    console.print(
-        "  intervals: 95 %, resampling clusters (subjects, else sources); dim rows rest on too few to carry a claim\n"
-        f"  all numbers, with k/n and both conventions for non-responses: {folder / 'metrics.json'}"
-    )
+    show(numbers, table, bundle, console=console)
+    console.print(f"  every number, with and without non-responses: {folder / 'metrics.md'} and metrics.json")
     return numbers
+
+
+def _cell(number: Number | None, *, percent: bool, counts: bool = False) -> str:
+    """``12.5 (8.1-17.9)`` in per cent, or ``0.912 (0.874-0.941)``; a star where too little supports it."""
+    if number is None or number.value is None:
+        return "-"
+    scale, digits = (100.0, 1) if percent else (1.0, 3)
+    text = f"{scale * number.value:.{digits}f}"
+    if number.ci is not None and number.ci["lo"] is not None:
+        text += f" ({scale * number.ci['lo']:.{digits}f}-{scale * number.ci['hi']:.{digits}f})"
+    if counts and number.count is not None:
+        text += f" {number.count[0]}/{number.count[1]}"
+    return text + ("*" if number.status == "under_powered" else "")
+
+
+def show(numbers: list[Number], table: ScoreTable, bundle: Bundle, *, console: Console) -> None:
+    """The headline and one row per generator, narrow enough for a terminal of 100 columns."""
+    from rich.table import Table
+
+    def find(metric: str, point: str = "", **where: str) -> Number | None:
+        wanted = {"nonresponse": "counted_as_error", **where}
+        for n in numbers:
+            if n.metric == metric and n.operating_point == point and dict(n.slice) == wanted:
+                return n
+        return None
+
+    counts = {k: int((table.column("label") == v).sum()) for k, v in (("real", REAL), ("fake", FAKE))}
+    mark = "   [bold]SYNTHETIC DATA[/]" if table.synthetic else ""
+    silent = len(table) - int(table.answered.sum())
+    console.print(
+        f"  [bold]test[/] {counts['real']} real, {counts['fake']} fake, {len(set(table.column('cluster')))} clusters; "
+        f"{silent} without an answer, counted as errors{mark}"
+    )
+    head = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2))
+    head.add_row("  AUC", _cell(find("auc"), percent=False))
+    head.add_row("  EER %", _cell(find("eer"), percent=True))
+    points = [point.name for point in bundle.operating_points]
+    for point in points:
+        head.add_row(f"  BPCER % at {point}", _cell(find("bpcer", point), percent=True, counts=True))
+    console.print(head)
+    body = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    for title in ("  generator", "in training", "AUC", *(f"APCER % at {point}, k/n" for point in points)):
+        body.add_column(title, justify="left")
+    seen = set(bundle.generators_seen)
+    labelled = zip(table.column("generator"), table.column("label"), strict=True)
+    names = {str(generator) for generator, label in labelled if label == FAKE}
+    for name in sorted(names, key=lambda n: (n in seen, n)):
+        body.add_row(
+            f"  {name or '(unnamed)'}",
+            "yes" if name in seen else "[bold]left out[/]",
+            _cell(find("auc", generator=name), percent=False),
+            *(_cell(find("apcer", point, generator=name), percent=True, counts=True) for point in points),
+        )
+    console.print(body)
+    console.print(
+        "  95 % intervals, resampling clusters (subjects, else sources); * too few samples or clusters for a claim"
+    )
 
 
 def evaluate_run(
@@ -151,7 +203,7 @@ def evaluate_run(
 def evaluate(config: Mapping[str, Any], folder: Path) -> int:
     """`deepassay evaluate run=...`, or `bundle=... corpus=...` for files that no run knows."""
     settings = take(config, KEYS, verb="evaluate")
-    console = Console()
+    console = terminal()
     if settings["run"]:
         evaluate_run(
             RunFolder.open(settings["run"]),

@@ -1,4 +1,4 @@
-"""export: trained weights to a screening bundle, through the parity gate, calibrated on dev with the graph that ships."""
+"""export: trained weights to a screening bundle: parity gate, then calibration on dev with the graph that ships."""
 
 import logging
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from rich.console import Console
 from deepassay.pipelines.build import build, take
 from deepassay.pipelines.folder import RunFolder
 from deepassay.pipelines.prepare import ensure_finder
+from deepassay.pipelines.terminal import terminal
 
 log = logging.getLogger(__name__)
 KEYS = {"run", "name", "operating_points", "licence_use"}
@@ -50,7 +51,7 @@ def export_run(
         name=run.path.name,
     )
     console.print(
-        f"  parity: |difference of logits| at most {report.max_difference:.2e} over {report.n_inputs} inputs (gate 1e-3)"
+        f"  parity: |difference of logits| <= {report.max_difference:.2e} over {report.n_inputs} inputs (gate 1e-3)"
     )
     calibration = bundle.calibration
     if not calibration.informative:
@@ -70,7 +71,7 @@ def export(config: Mapping[str, Any], folder: Path) -> int:
     settings = take(config, KEYS, verb="export")
     export_run(
         RunFolder.open(settings["run"]),
-        console=Console(),
+        console=terminal(),
         operating_points=settings["operating_points"],
         licence_use=settings["licence_use"],
     )

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run: ``config.yaml``, ``run.json``, ``provenance.json``, ``manifest.parquet``, checkpoints, scores, bundle, dossier."""
+    """One run: config.yaml, run.json, provenance.json, manifest.parquet, checkpoints, scores, bundle, dossier."""
 
     path: Path
 
@@ -31,7 +31,7 @@ class RunFolder:
         """Begin a run, or go on with one of the same experiment.
 
         Raises:
-            ConfigError: the folder holds a run with another configuration, or a finished or begun run and ``resume`` is false.
+            ConfigError: the folder holds a run with another configuration, or any run and ``resume`` is false.
         """
         run = cls(path)
         mark = config_fingerprint(config)
@@ -58,7 +58,9 @@ class RunFolder:
         """An existing run. Raises ConfigError where there is none."""
         run = cls(Path(path))
         if not (run.path / "config.yaml").is_file():
-            raise ConfigError(f"{path} is not a run folder", hint="name the folder that `deepassay train` printed: run=runs/...")
+            raise ConfigError(
+                f"{path} is not a run folder", hint="name the folder that `deepassay train` printed: run=runs/..."
+            )
         return run
 
     @property
@@ -97,7 +99,9 @@ class RunFolder:
         """What `keep_data` wrote. Raises ConfigError where training has not come so far."""
         path = self.path / "run.json"
         if not path.is_file():
-            raise ConfigError(f"{self.path} has no run.json: its training never began", hint="run `deepassay train` again")
+            raise ConfigError(
+                f"{self.path} has no run.json: its training never began", hint="run `deepassay train` again"
+            )
         return json.loads(path.read_text())
 
     def manifest(self) -> Manifest:

@@ -686,8 +686,8 @@ def _print_values(
     ways = sorted({i.method for values in tables.values() for _, i in values.values() if i is not None})
     show.print(
         f"intervals: {100 * options.level:g} %, {options.replicates} bootstrap replicates of whole clusters (unit: "
-        f"{unit}{' and generator' if options.two_way else ''}), {', '.join(ways)}; ! = no claim may rest on it. EER, min "
-        "DCF, min Cllr and rates at a target pick their threshold on these very trials: descriptive."
+        f"{unit}{' and generator' if options.two_way else ''}), {', '.join(ways)}; ! = no claim may rest on it. EER, "
+        "min DCF, min Cllr and rates at a target pick their threshold on these very trials: descriptive."
         + ("" if any("cllr" in v for v in tables.values()) else " Cllr and actual DCF need --llr."),
         highlight=False,
     )
@@ -824,7 +824,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scores", type=Path, help="score table (Parquet), CSV with a header, or ASVspoof score file")
     parser.add_argument("--key", type=Path, help="labels, speakers, attacks: an ASVspoof protocol or key, or a CSV")
     parser.add_argument("--baseline", type=Path, action="append", default=[], metavar="OTHER",
-                        help="another score file on the same trials, compared by paired tests; may be repeated")  # fmt: skip
+                        help="another score file on the same trials, for paired tests; may be repeated")  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder for metrics.json and the plots")
     read = parser.add_argument_group("reading")
     read.add_argument("--format", choices=FORMATS, default="auto")

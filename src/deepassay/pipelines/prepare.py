@@ -10,6 +10,7 @@ from deepassay.files import cache_folder, slug
 from deepassay.manifest import Manifest
 from deepassay.modality.views import Modality
 from deepassay.pipelines.build import build, take
+from deepassay.pipelines.terminal import terminal
 from deepassay.splits import assert_disjoint
 from deepassay.store import Store, prepare_store
 
@@ -18,7 +19,7 @@ KEYS = {"corpus", "modality", "split", "store", "seed", "name"}
 
 
 def ensure_finder(modality: Mapping[str, Any]) -> None:
-    """Export the face finder's graphs into the cache on first use; nothing to do for voices or a folder of one's own."""
+    """Export the face finder's graphs into the cache on first use; nothing to do for voices."""
     if "face" not in str(modality.get("_target_", "")).lower() or modality.get("finder_folder"):
         return
     from deepassay.modality.finder import finder_ready
@@ -87,9 +88,7 @@ def prepare(config: Mapping[str, Any], folder: Path) -> int:
     store = open_store(settings["store"], manifest, modality)
     split = split_corpus(settings["split"], manifest)
     split.to_parquet(folder / "manifest.parquet")
-    from rich.console import Console
-
-    console = Console()
+    console = terminal()
     console.print(f"manifest {folder / 'manifest.parquet'}  ({len(split)} samples, hash {split.hash[:12]})")
     for name, cell in sorted(split.counts().items()):
         console.print(f"  {name:<8} real {cell['real']:>6}  fake {cell['fake']:>6}  unlabelled {cell['unlabelled']:>6}")

@@ -5,18 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from deepassay.errors import ConfigError
 from deepassay.modality.views import Modality
 from deepassay.pipelines.build import build, take
 from deepassay.pipelines.folder import RunFolder
 from deepassay.pipelines.prepare import ensure_finder, open_store, read_corpus, split_corpus
+from deepassay.pipelines.terminal import terminal
 
 log = logging.getLogger(__name__)
 KEYS = {
-    "corpus", "modality", "split", "store", "augment", "detector", "loss", "optimizer", "trainer", "logger", "seed", "name",
-    "views", "warm_start", "resume", "then", "operating_points", "replicates", "licence_use", "slices",
+    "corpus", "modality", "split", "store", "augment", "detector", "loss", "optimizer", "trainer", "logger", "seed",
+    "name", "views", "warm_start", "resume", "then", "operating_points", "replicates", "licence_use", "slices",
 }  # fmt: skip
 STEPS = ("export", "evaluate")
 
@@ -39,7 +38,7 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
         raise ConfigError(f"then: there is no step {unknown[0]!r}", hint=f"use any of {list(STEPS)}")
     from deepassay.training.fit import fit
 
-    console = Console()
+    console = terminal()
     ensure_finder(settings["modality"])
     modality: Modality = build(settings["modality"])
     console.print(f"[bold]corpus[/] {settings['corpus'].get('name', settings['corpus'].get('_target_', ''))}")
