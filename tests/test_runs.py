@@ -138,6 +138,41 @@ def test_tabulate_puts_numbers_side_by_side_and_leaves_slices_out_by_default(tmp
     assert list(runs.tabulate([one], metrics=["eer"])) == []
 
 
+def test_numbers_as_the_evaluation_writes_them_are_read(tmp_path, capsys):
+    from deepassay.evaluation import measure, write_metrics
+
+    paths = []
+    for name, generators in (("one", ("blend", "warp")), ("two", ("warp", "blend"))):
+        folder = make_run(tmp_path / name)
+        samples = [
+            Sample(
+                sample_id=f"s{n}", path=f"{n}.png", media="image", modality="face", label=n % 2, split="test",
+                subjects=(f"p{n // 2}",), generator=generators[n // 2 % 2] if n % 2 else "",
+            )
+            for n in range(80)
+        ]  # fmt: skip
+        manifest = Manifest.from_samples(samples, folder, {"name": "c"})
+        scored = {s.sample_id: Scored(score=(n % 7) + 2.0 * (n % 2)) for n, s in enumerate(samples)}
+        table = ScoreTable.from_scored(manifest, scored)
+        table.write(folder / "scores" / "test.parquet")
+        write_metrics(measure(table, replicates=50), folder / "metrics.json", table=table)
+        paths.append(str(folder))
+    opened = [runs.Run.open(path) for path in paths]
+    whole = runs.tabulate(opened)
+    assert {"auc", "eer"} <= {metric for metric, _, _ in whole}
+    assert all(None not in row for row in whole.values())
+    assert len(runs.tabulate(opened, slices=True)) > len(whole)
+    assert call("list", str(tmp_path), "--json") == 0
+    for row in json.loads(capsys.readouterr().out):
+        assert sorted(n["metric"] for n in row["numbers"]) == ["auc", "eer"]
+
+
+def test_the_worst_generator_stands_with_its_value():
+    one, two = (_number("apcer", slice={"worst_generator": name}) for name in ("blend", "warp"))
+    assert runs.number_text(one) == "0.9 [0.85, 0.95] (blend) exploratory"
+    assert runs.number_text(two) == "0.9 [0.85, 0.95] (warp) exploratory"
+
+
 def test_number_text_never_hides_what_limits_a_number():
     assert runs.number_text(_number()) == "0.9 [0.85, 0.95] exploratory"
     few = _number(ci={"lo": 0.1, "hi": 0.9, "n_clusters": 7}, status="under_powered")

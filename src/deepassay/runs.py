@@ -23,6 +23,8 @@ _REMEDY = {
     "evaluated": "run `deepassay evaluate run=FOLDER`",
 }
 _ABSENT = "(absent)"
+# Slice keys that say how a whole table was counted, or which part is the worst one, rather than name a subset.
+_NOT_A_SUBSET = {"split", "nonresponse", "worst_generator"}
 
 
 class RunError(AssayError):
@@ -144,7 +146,7 @@ def tabulate(
     table: dict[tuple[str, str, str], list[Mapping[str, Any] | None]] = {}
     for column, run in enumerate(runs):
         for number in run.numbers:
-            part = {k: v for k, v in (number.get("slice") or {}).items() if k != "split"}
+            part = set(number.get("slice") or ()) - _NOT_A_SUBSET
             if (metrics and number["metric"] not in metrics) or (part and not slices):
                 continue
             key = (str(number["metric"]), _slice_text(number), str(number.get("operating_point") or ""))
@@ -168,6 +170,9 @@ def number_text(number: Mapping[str, Any] | None) -> str:
             text += f" unreliable ({clusters} clusters)" if clusters is not None else " unreliable"
     else:
         text += f" (no interval: {number.get('no_ci_reason') or 'reason not recorded'})"
+    worst = (number.get("slice") or {}).get("worst_generator")
+    if worst:
+        text += f" ({worst})"
     status = number.get("status")
     return text if status in (None, "confirmatory") else f"{text} {status}"
 
@@ -185,7 +190,11 @@ def _unlike(one: Any, two: Any) -> bool:
 
 
 def _slice_text(number: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in sorted((number.get("slice") or {}).items()))
+    """The slice in words; which generator is the worst differs from run to run and stands with the value."""
+    parts = dict(number.get("slice") or {})
+    if "worst_generator" in parts:
+        parts["worst_generator"] = "*"
+    return ", ".join(f"{key}={value}" for key, value in sorted(parts.items()))
 
 
 def _numbers(value: Any, path: Path) -> list[Mapping[str, Any]]:
@@ -295,7 +304,11 @@ def _list(args: argparse.Namespace, console: Any) -> int:
         except RunError as error:  # a damaged run is listed as such, so that the others can still be seen
             rows.append({"run": str(folder), "stage": "damaged", "problem": error.message, "numbers": []})
             continue
-        whole = [row[0] for row in tabulate([run], metrics=args.metric or ("auc", "eer")).values()]
+        whole = [
+            row[0]
+            for row in tabulate([run], metrics=args.metric or ("auc", "eer")).values()
+            if row[0] and (row[0].get("slice") or {}).get("nonresponse", "counted_as_error") == "counted_as_error"
+        ]
         rows.append(
             {
                 "run": str(folder), "stage": run.stage, "synthetic": run.synthetic,
