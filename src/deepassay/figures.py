@@ -255,10 +255,10 @@ def score_densities(
     for group, values in shares.items():
         colour, style, _ = looks[group] if group in looks else next(spare, _STYLES[5])
         density = np.asarray(values, dtype=np.float64) / widths
+        key = "all_fakes" if group == "fake" and len(shares) > 2 else group
+        name = say[key] if group in looks else group
         top = max(top, float(density.max(initial=0.0)))
-        axes.stairs(
-            density, places, color=colour, linewidth=1.4, linestyle=style, label=say.get(group, group), zorder=3
-        )
+        axes.stairs(density, places, color=colour, linewidth=1.4, linestyle=style, label=name, zorder=3)
         axes.stairs(density, places, color=colour, fill=True, alpha=0.12, linewidth=0, zorder=2)
     marked = sorted(thresholds, key=lambda pair: pair[1])
     for place, (name, value) in enumerate(marked):
@@ -392,7 +392,7 @@ def nuisance_distributions(
     say = _words(words)
     columns = min(3, max(1, len(panels)))
     rows = max(1, -(-len(panels) // columns))
-    figure = _new(_FULL, 1.85 * rows + 0.15)
+    figure = _new(_FULL * columns / 3 if columns < 3 else _FULL, 1.85 * rows + 0.15)
     for place, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, place + 1)
         real, fake = 100 * np.asarray(panel.real, dtype=float), 100 * np.asarray(panel.fake, dtype=float)

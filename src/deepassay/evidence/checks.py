@@ -26,6 +26,16 @@ MACRO_MINUS_WORST, DOMINANT_SHARE, LEAVE_ONE_OUT_AUC = 0.20, 0.50, 0.02
 CALIBRATION_LOSS_BITS, DCF_RATIO = 0.1, 1.2
 TIED_PAIRS, DISTINCT = 0.001, 0.5
 NONRESPONSE_GAP = 0.02
+# What fills the rules ``threshold.F..`` of the string files.
+LIMITS: Mapping[str, Mapping[str, Any]] = {
+    "F03": {"auc": f"{PROBE_AUC:.2f}"},
+    "F04": {"eer": f"{100 * PROBE_EER:.0f}"},
+    "F06": {"clusters": MINIMUM_CLUSTERS, "ratio": WIDTH_RATIO},
+    "F07": {"gap": f"{100 * MACRO_MINUS_WORST:.0f}", "share": f"{100 * DOMINANT_SHARE:.0f}", "move": LEAVE_ONE_OUT_AUC},
+    "F08": {"loss": CALIBRATION_LOSS_BITS, "ratio": DCF_RATIO},
+    "F09": {"ties": f"{100 * TIED_PAIRS:.1f}", "distinct": DISTINCT},
+    "F10": {"gap": f"{100 * NONRESPONSE_GAP:.0f}"},
+}
 NUISANCES = ("bytes", "duration_s", "width", "height", "fps", "rate_hz")
 
 
@@ -36,7 +46,6 @@ class CheckResult:
     Args:
         outcome: ``pass``, ``warn``, ``fail`` or ``not_run``.
         severity: ``B`` blocks a verdict of supported, ``W`` warns.
-        threshold: the rule in symbols.
         code: key of the sentence that says why, in the string files, with ``values`` to fill in.
         applicable: False where the question does not arise (a still picture has no duration): then it does not block.
     """
@@ -44,7 +53,6 @@ class CheckResult:
     id: str
     outcome: str
     statistic: Mapping[str, Any]
-    threshold: str
     code: str
     values: Mapping[str, Any] = field(default_factory=dict)
     severity: str = "B"
@@ -115,22 +123,26 @@ def f01_fitted_on_test(material: Material) -> CheckResult:
         "dev_table_sha256": dev, "test_table_sha256": test, "not_fitted_on_dev": wrong, "fitted_after_opening": late,
         "exact_rates": exact,
     }  # fmt: skip
-    threshold = "all fitted on the dev table; fewer than 2 exact rates"
     if not named:
-        return CheckResult(id="F01", outcome="not_run", statistic=statistic, threshold=threshold, code="f01.none")
+        return CheckResult(id="F01", outcome="not_run", statistic=statistic, code="f01.none")
     if wrong or late:
         return CheckResult(
-            id="F01", outcome="fail", statistic=statistic, threshold=threshold, code="f01.fail",
+            id="F01",
+            outcome="fail",
+            statistic=statistic,
+            code="f01.fail",
             values={"names": ", ".join(wrong) or "bundle"},
-        )  # fmt: skip
+        )
     if len(exact) >= 2:
         return CheckResult(
-            id="F01", outcome="warn", statistic=statistic, threshold=threshold, code="f01.exact", severity="W",
+            id="F01",
+            outcome="warn",
+            statistic=statistic,
+            code="f01.exact",
+            severity="W",
             values={"names": ", ".join(exact)},
-        )  # fmt: skip
-    return CheckResult(
-        id="F01", outcome="pass", statistic=statistic, threshold=threshold, code="f01.pass", values={"n": len(named)}
-    )
+        )
+    return CheckResult(id="F01", outcome="pass", statistic=statistic, code="f01.pass", values={"n": len(named)})
 
 
 def overlap_counts(manifest: Manifest) -> dict[str, int]:
@@ -153,7 +165,6 @@ def overlap_counts(manifest: Manifest) -> dict[str, int]:
 
 def f02_leak(material: Material) -> CheckResult:
     """No person, source or file lies in two splits."""
-    threshold = "all overlaps = 0"
     if material.manifest is None:
         shared = {
             name: len(_values(material.dev, name) & _values(material.test, name))
@@ -161,9 +172,12 @@ def f02_leak(material: Material) -> CheckResult:
         }
         outcome = "fail" if any(shared.values()) else "not_run"
         return CheckResult(
-            id="F02", outcome=outcome, statistic={"dev_and_test": shared}, threshold=threshold,
-            code="f02.fail" if outcome == "fail" else "f02.no_manifest", values={"counts": _pairs(shared)},
-        )  # fmt: skip
+            id="F02",
+            outcome=outcome,
+            statistic={"dev_and_test": shared},
+            code="f02.fail" if outcome == "fail" else "f02.no_manifest",
+            values={"counts": _pairs(shared)},
+        )
     counts = overlap_counts(material.manifest)
     known = {
         "with_person": int(sum(bool(s.subjects) for s in material.manifest)),
@@ -174,16 +188,15 @@ def f02_leak(material: Material) -> CheckResult:
     statistic = {"overlaps": counts, "coverage": known, "embedding_audit": "not run"}
     if any(counts.values()):
         return CheckResult(
-            id="F02", outcome="fail", statistic=statistic, threshold=threshold, code="f02.fail",
+            id="F02",
+            outcome="fail",
+            statistic=statistic,
+            code="f02.fail",
             values={"counts": _pairs({name: n for name, n in counts.items() if n})},
-        )  # fmt: skip
-    if max(known["with_person"], known["with_source"]) < len(material.manifest):
-        return CheckResult(
-            id="F02", outcome="warn", statistic=statistic, threshold=threshold, code="f02.partial", values=known
         )
-    return CheckResult(
-        id="F02", outcome="pass", statistic=statistic, threshold=threshold, code="f02.pass", values=known
-    )
+    if max(known["with_person"], known["with_source"]) < len(material.manifest):
+        return CheckResult(id="F02", outcome="warn", statistic=statistic, code="f02.partial", values=known)
+    return CheckResult(id="F02", outcome="pass", statistic=statistic, code="f02.pass", values=known)
 
 
 def nuisance_probe(
@@ -240,49 +253,34 @@ def nuisance_probe(
 
 def f03_container(material: Material) -> CheckResult:
     """Codec, size, rate and shape alone must not tell the label; re-encoding is a separate part."""
-    threshold = f"lower 95 % bound of the probe's AUC <= {PROBE_AUC:.2f}; re-encoding changes AUC within its interval"
     probe = None if material.manifest is None else nuisance_probe(material.manifest, seed=material.seed)
     if probe is None:
-        return CheckResult(
-            id="F03", outcome="not_run", statistic={"probe": None}, threshold=threshold, code="f03.no_fields"
-        )
+        return CheckResult(id="F03", outcome="not_run", statistic={"probe": None}, code="f03.no_fields")
     statistic = {"probe": probe, "re_encoding": "not run"}
     values = {"auc": f"{probe['auc']:.3f}", "lo": f"{probe['lo']:.3f}", "n": probe["n"]}
     if probe["lo"] > PROBE_AUC:
-        return CheckResult(
-            id="F03", outcome="fail", statistic=statistic, threshold=threshold, code="f03.fail", values=values
-        )
-    return CheckResult(
-        id="F03", outcome="not_run", statistic=statistic, threshold=threshold, code="f03.half", values=values
-    )
+        return CheckResult(id="F03", outcome="fail", statistic=statistic, code="f03.fail", values=values)
+    return CheckResult(id="F03", outcome="not_run", statistic=statistic, code="f03.half", values=values)
 
 
 def f04_duration(material: Material) -> CheckResult:
     """Duration alone must not tell the label; silence and trimming are a separate part."""
-    threshold = f"EER of duration alone >= {100 * PROBE_EER:.0f} %; trimming moves the EER by at most 5 points"
     if material.tool.media == "image":
-        return CheckResult(
-            id="F04", outcome="not_run", statistic={}, threshold=threshold, code="f04.image", applicable=False
-        )
+        return CheckResult(id="F04", outcome="not_run", statistic={}, code="f04.image", applicable=False)
     probe = None
     if material.manifest is not None:
         probe = nuisance_probe(material.manifest, ("duration_s",), codec=False, seed=material.seed)
     if probe is None:
-        return CheckResult(id="F04", outcome="not_run", statistic={}, threshold=threshold, code="f04.no_duration")
+        return CheckResult(id="F04", outcome="not_run", statistic={}, code="f04.no_duration")
     statistic = {"duration_probe": probe, "silence_probe": "not run", "trimmed_scores": "not run"}
     values = {"eer": f"{100 * probe['eer']:.1f}"}
     if probe["eer"] < PROBE_EER:
-        return CheckResult(
-            id="F04", outcome="fail", statistic=statistic, threshold=threshold, code="f04.fail", values=values
-        )
-    return CheckResult(
-        id="F04", outcome="not_run", statistic=statistic, threshold=threshold, code="f04.half", values=values
-    )
+        return CheckResult(id="F04", outcome="fail", statistic=statistic, code="f04.fail", values=values)
+    return CheckResult(id="F04", outcome="not_run", statistic=statistic, code="f04.half", values=values)
 
 
 def f05_near_duplicates(material: Material) -> CheckResult:
     """No near-duplicate pair lies across splits; exact copies are always counted."""
-    threshold = "pairs across splits = 0"
     exact = None
     if material.manifest is not None and any(material.manifest.column("sha256")):
         exact = overlap_counts(material.manifest)["file_sha256"]
@@ -290,26 +288,30 @@ def f05_near_duplicates(material: Material) -> CheckResult:
     pairs = 0 if material.near_duplicates is None else int(material.near_duplicates["pairs_across_splits"])
     if pairs or exact:
         return CheckResult(
-            id="F05", outcome="fail", statistic=statistic, threshold=threshold, code="f05.fail",
+            id="F05",
+            outcome="fail",
+            statistic=statistic,
+            code="f05.fail",
             values={"pairs": pairs, "exact": exact or 0},
-        )  # fmt: skip
+        )
     if material.near_duplicates is None:
         return CheckResult(
-            id="F05", outcome="not_run", statistic=statistic, threshold=threshold,
+            id="F05",
+            outcome="not_run",
+            statistic=statistic,
             code="f05.exact_only" if exact == 0 else "f05.none",
-        )  # fmt: skip
+        )
     return CheckResult(
-        id="F05", outcome="pass", statistic=statistic, threshold=threshold, code="f05.pass",
+        id="F05",
+        outcome="pass",
+        statistic=statistic,
+        code="f05.pass",
         values={"method": material.near_duplicates["method"]},
-    )  # fmt: skip
+    )
 
 
 def f06_clusters(material: Material) -> CheckResult:
     """Every interval names its clusters; few clusters mean under-powered; naive widths stand beside cluster widths."""
-    threshold = (
-        f"every interval names its clusters; under {MINIMUM_CLUSTERS} clusters a number is under-powered; "
-        f"no independent-trials interval where clusters make it more than {WIDTH_RATIO} times wider"
-    )
     unnamed = [n.id for n in material.numbers if n.ci and not (n.ci.get("cluster_unit") and n.ci.get("n_clusters"))]
     bold = [
         n.id
@@ -332,18 +334,16 @@ def f06_clusters(material: Material) -> CheckResult:
     }  # fmt: skip
     failed = bool(unnamed or bold)
     return CheckResult(
-        id="F06", outcome="fail" if failed else "pass", statistic=statistic, threshold=threshold,
+        id="F06",
+        outcome="fail" if failed else "pass",
+        statistic=statistic,
         code="f06.fail" if failed else "f06.pass",
         values={"n": len(unnamed) + len(bold), "ratio": "-" if widest is None else f"{widest:.2f}"},
-    )  # fmt: skip
+    )
 
 
 def f07_domination(material: Material) -> CheckResult:
     """One generator must not carry a pooled number; governs claims about all generators, not about the tool itself."""
-    threshold = (
-        f"macro minus worst <= {100 * MACRO_MINUS_WORST:.0f} points; no generator above {100 * DOMINANT_SHARE:.0f} % "
-        f"of fakes; leaving one out moves AUC by at most {LEAVE_ONE_OUT_AUC}"
-    )
     label, scores, generator = _answered(material.test)
     fakes = generator[label == FAKE]
     names, counts = np.unique(fakes.astype(str), return_counts=True)
@@ -372,38 +372,35 @@ def f07_domination(material: Material) -> CheckResult:
         *(["share"] if share > DOMINANT_SHARE else []),
         *(["leave_one_out"] if move > LEAVE_ONE_OUT_AUC else []),
     ]
-    pooled = [claim.id for claim in material.protocol.claims if claim.on == "all" and claim.metric not in ("bpcer",)]
+    pooled = [claim.id for claim in material.protocol.claims if claim.about == "all" and claim.metric not in ("bpcer",)]
     statistic = {
         "worst_minus_macro": gaps, "largest_share": share, "leave_one_out_auc_change": moves, "flags": flags,
         "pooled_claims": pooled, "generators": len(names),
     }  # fmt: skip
     values = {"share": f"{100 * share:.0f}", "move": f"{move:.3f}", "claims": ", ".join(pooled) or "-"}
     if not flags:
-        return CheckResult(
-            id="F07", outcome="pass", statistic=statistic, threshold=threshold, code="f07.pass", values=values
-        )
+        return CheckResult(id="F07", outcome="pass", statistic=statistic, code="f07.pass", values=values)
     outcome, code, severity = ("fail", "f07.fail", "B") if pooled else ("warn", "f07.warn", "W")
-    return CheckResult(
-        id="F07", outcome=outcome, statistic=statistic, threshold=threshold, code=code, values=values, severity=severity
-    )
+    return CheckResult(id="F07", outcome=outcome, statistic=statistic, code=code, values=values, severity=severity)
 
 
 def f08_calibration(material: Material) -> CheckResult:
     """Scores grow with fake on dev; what is called an llr is one."""
-    threshold = f"dev AUC > 0.5; Cllr - min Cllr <= {CALIBRATION_LOSS_BITS} bits; actDCF / minDCF <= {DCF_RATIO}"
     label, scores, _ = _answered(material.dev)
     on_dev = auc(label, scores)
     statistic: dict[str, Any] = {"dev_auc": on_dev}
     values: dict[str, Any] = {"auc": f"{on_dev:.3f}"}
     if on_dev <= 0.5:
-        return CheckResult(
-            id="F08", outcome="fail", statistic=statistic, threshold=threshold, code="f08.fail", values=values
-        )
+        return CheckResult(id="F08", outcome="fail", statistic=statistic, code="f08.fail", values=values)
     if not material.test.meta.get("calibrated", False):
         return CheckResult(
-            id="F08", outcome="warn", statistic=statistic, threshold=threshold, code="f08.uncalibrated", severity="W",
+            id="F08",
+            outcome="warn",
+            statistic=statistic,
+            code="f08.uncalibrated",
+            severity="W",
             values=values,
-        )  # fmt: skip
+        )
     label, llr, _ = _answered(material.test, "llr")
     loss = cllr(label, llr) - min_cllr(label, llr)
     actual, least = act_dcf(label, llr), min_dcf(label, llr)
@@ -412,17 +409,17 @@ def f08_calibration(material: Material) -> CheckResult:
     values |= {"loss": f"{loss:.3f}", "ratio": f"{ratio:.2f}" if ratio < 1e6 else "> 1e6"}
     good = loss <= CALIBRATION_LOSS_BITS and ratio <= DCF_RATIO
     return CheckResult(
-        id="F08", outcome="pass" if good else "warn", statistic=statistic, threshold=threshold,
-        code="f08.pass" if good else "f08.warn", values=values, severity="B" if good else "W",
-    )  # fmt: skip
+        id="F08",
+        outcome="pass" if good else "warn",
+        statistic=statistic,
+        code="f08.pass" if good else "f08.warn",
+        values=values,
+        severity="B" if good else "W",
+    )
 
 
 def f09_ties(material: Material) -> CheckResult:
     """Finite scores, few ties, no saturation, no half precision, no repeated samples."""
-    threshold = (
-        f"no NaN or infinity; cross-class ties < {100 * TIED_PAIRS:.1f} %; distinct / n > {DISTINCT}; "
-        "|E1 - E3| <= half the interval; not float16; no repeated sample"
-    )
     label, scores, _ = _answered(material.test)
     bad = int((~np.isfinite(scores)).sum())
     ids = material.test.column("sample_id")
@@ -448,16 +445,16 @@ def f09_ties(material: Material) -> CheckResult:
         faults += ["float16"] if halved else []
     statistic["faults"] = faults
     return CheckResult(
-        id="F09", outcome="fail" if faults else "pass", statistic=statistic, threshold=threshold,
-        code="f09.fail" if faults else "f09.pass", values={"faults": ", ".join(faults), "n": len(scores)},
-    )  # fmt: skip
+        id="F09",
+        outcome="fail" if faults else "pass",
+        statistic=statistic,
+        code="f09.fail" if faults else "f09.pass",
+        values={"faults": ", ".join(faults), "n": len(scores)},
+    )
 
 
 def f10_exclusion(material: Material) -> CheckResult:
     """Every sample of the manifest is a row; both tables are shown; non-responses do not differ much by class."""
-    threshold = (
-        f"rows = scored + without response = manifest; difference by class <= {100 * NONRESPONSE_GAP:.0f} points"
-    )
     test = material.test
     label, answered = test.column("label"), test.answered
     rates = [float((~answered)[label == one].mean()) for one in (REAL, FAKE)]
@@ -479,26 +476,23 @@ def f10_exclusion(material: Material) -> CheckResult:
     values = {"n": len(test), "silent": int((~answered).sum()), "missing": len(missing), "extra": len(extra),
               "gap": f"{100 * gap:.1f}"}  # fmt: skip
     if missing or extra or not statistic["both_tables"]:
-        return CheckResult(
-            id="F10", outcome="fail", statistic=statistic, threshold=threshold, code="f10.fail", values=values
-        )
+        return CheckResult(id="F10", outcome="fail", statistic=statistic, code="f10.fail", values=values)
     if material.manifest is None:
-        return CheckResult(
-            id="F10", outcome="not_run", statistic=statistic, threshold=threshold, code="f10.no_manifest", values=values
-        )
+        return CheckResult(id="F10", outcome="not_run", statistic=statistic, code="f10.no_manifest", values=values)
     if gap > NONRESPONSE_GAP:
         return CheckResult(
-            id="F10", outcome="warn", statistic=statistic, threshold=threshold, code="f10.warn", values=values,
+            id="F10",
+            outcome="warn",
+            statistic=statistic,
+            code="f10.warn",
+            values=values,
             severity="W",
-        )  # fmt: skip
-    return CheckResult(
-        id="F10", outcome="pass", statistic=statistic, threshold=threshold, code="f10.pass", values=values
-    )
+        )
+    return CheckResult(id="F10", outcome="pass", statistic=statistic, code="f10.pass", values=values)
 
 
 def f11_selection(material: Material) -> CheckResult:
     """The protocol was frozen before the test labels were opened, once, and only declared detectors are reported."""
-    threshold = "frozen before opened; opened once under this protocol; every detector declared"
     record = material.preregistration
     openings = list(record.get("openings", []))
     late = _time(str(record["frozen_utc"])) >= _time(str(record["test_opened_utc"]))
@@ -515,22 +509,21 @@ def f11_selection(material: Material) -> CheckResult:
     }  # fmt: skip
     values = {"frozen": record["frozen_utc"], "opened": record["test_opened_utc"], "n": len(openings)}
     if late or foreign or mismatch or undeclared or unseen:
-        return CheckResult(
-            id="F11", outcome="fail", statistic=statistic, threshold=threshold, code="f11.fail", values=values
-        )
+        return CheckResult(id="F11", outcome="fail", statistic=statistic, code="f11.fail", values=values)
     if len(openings) > 1:
         return CheckResult(
-            id="F11", outcome="warn", statistic=statistic, threshold=threshold, code="f11.again", values=values,
+            id="F11",
+            outcome="warn",
+            statistic=statistic,
+            code="f11.again",
+            values=values,
             severity="W",
-        )  # fmt: skip
-    return CheckResult(
-        id="F11", outcome="pass", statistic=statistic, threshold=threshold, code="f11.pass", values=values
-    )
+        )
+    return CheckResult(id="F11", outcome="pass", statistic=statistic, code="f11.pass", values=values)
 
 
 def f12_independence(material: Material) -> CheckResult:
     """What is said about the detector's exposure to the tool agrees with its training data."""
-    threshold = "stated exposure agrees with the training data; no file of the tool in training"
     tool = material.tool
     named = None if material.generators_seen is None else tool.generator in set(material.generators_seen)
     copies = None
@@ -546,26 +539,28 @@ def f12_independence(material: Material) -> CheckResult:
     }  # fmt: skip
     values = {"generator": tool.generator}
     if (tool.seen_by_detectors == "no" and named) or copies:
-        return CheckResult(
-            id="F12", outcome="fail", statistic=statistic, threshold=threshold, code="f12.fail", values=values
-        )
+        return CheckResult(id="F12", outcome="fail", statistic=statistic, code="f12.fail", values=values)
     if tool.seen_by_detectors == "yes" or named:
         return CheckResult(
-            id="F12", outcome="warn", statistic=statistic, threshold=threshold, code="f12.seen", values=values,
+            id="F12",
+            outcome="warn",
+            statistic=statistic,
+            code="f12.seen",
+            values=values,
             severity="W",
-        )  # fmt: skip
+        )
     if tool.seen_by_detectors == "unknown":
         return CheckResult(
-            id="F12", outcome="warn", statistic=statistic, threshold=threshold, code="f12.unknown", values=values,
+            id="F12",
+            outcome="warn",
+            statistic=statistic,
+            code="f12.unknown",
+            values=values,
             severity="W",
-        )  # fmt: skip
-    if named is None:
-        return CheckResult(
-            id="F12", outcome="not_run", statistic=statistic, threshold=threshold, code="f12.no_training", values=values
         )
-    return CheckResult(
-        id="F12", outcome="pass", statistic=statistic, threshold=threshold, code="f12.pass", values=values
-    )
+    if named is None:
+        return CheckResult(id="F12", outcome="not_run", statistic=statistic, code="f12.no_training", values=values)
+    return CheckResult(id="F12", outcome="pass", statistic=statistic, code="f12.pass", values=values)
 
 
 CHECKS: Mapping[str, Callable[[Material], CheckResult]] = {

@@ -327,6 +327,7 @@ class Check(_Record):
     statistic: dict[str, Any]
     severity: Literal["B", "W"] = "B"
     threshold: str = ""
+    threshold_zh: str = ""
     reason: str = ""
     reason_zh: str = ""
     applicable: bool = True
@@ -375,6 +376,7 @@ class Privacy(_Record):
     pseudonymisation: str
     pseudonymisation_zh: str = ""
     retention_until: str
+    retention_until_zh: str = ""
 
     @model_validator(mode="after")
     def _consent(self) -> Self:

@@ -16,6 +16,7 @@ SCHEMA_VERSION = "1"
 SIDES = ("at_most", "at_least")
 TARGETS = ("tool", "worst_generator", "all")
 VERDICTS = ("supported", "not_supported", "inconclusive")
+NO_PROTOCOL = "0" * 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class Claim:
         metric: key of the metric catalogue, such as ``apcer``, ``bpcer``, ``auc``.
         theta: the declared limit, in the metric's unit; it comes from the assessor, never from the law.
         side: ``at_most`` or ``at_least``.
-        on: ``tool`` (the tool's outputs as their own generator), ``worst_generator``, or ``all``.
+        about: ``tool`` (the tool's outputs as their own generator), ``worst_generator``, or ``all``.
         operating_point: name of the dev operating point, empty for metrics without one.
         text: the claim in words, by language (``en``, ``zh``); ``{tool}`` and ``{theta}`` are filled in.
     """
@@ -37,26 +38,17 @@ class Claim:
     theta: float
     side: str
     text: Mapping[str, str]
-    on: str = "tool"
+    about: str = "tool"
     operating_point: str = ""
 
     def __post_init__(self) -> None:
-        if self.side not in SIDES or self.on not in TARGETS:
+        if self.side not in SIDES or self.about not in TARGETS:
             raise ConfigError(
-                f"claim {self.id}: side {self.side!r}, on {self.on!r}",
-                hint=f"side is one of {list(SIDES)}, on one of {list(TARGETS)}",
+                f"claim {self.id}: side {self.side!r}, about {self.about!r}",
+                hint=f"side is one of {list(SIDES)}, about one of {list(TARGETS)}",
             )
         if not str(self.text.get("en", "")).strip():
             raise ConfigError(f"claim {self.id} has no English text", hint="add text: {en: ..., zh: ...}")
-
-    def rule(self, language: str, *, level: float) -> str:
-        """The decision rule in words."""
-        whole = f"{100 * level:g}"
-        if language == "zh":
-            bound, sign = ("上", "≤") if self.side == "at_most" else ("下", "≥")
-            return f"{whole}% 整群置信区间的{bound}限 {sign} {self.theta:g}"
-        bound, sign = ("upper", "<=") if self.side == "at_most" else ("lower", ">=")
-        return f"{bound} bound of the {whole} % cluster interval {sign} {self.theta:g}"
 
 
 def decide(claim: Claim, number: Number | None) -> str:
@@ -90,7 +82,7 @@ class Protocol:
         minimum_clusters, minimum_attack: below these a number is under-powered (law 4).
         non_claims: further non-claims by language, besides those that every dossier carries.
         valid_days: after how many days the dossier expires.
-        retention: what is kept until when, an ISO date or a rule in words.
+        retention: what is kept until when, by language.
     """
 
     name: str
@@ -107,7 +99,12 @@ class Protocol:
     minimum_attack: int = 59
     non_claims: Mapping[str, Sequence[str]] = field(default_factory=dict)
     valid_days: int = 365
-    retention: str = "3 years after the date of this dossier (evidence and scores)"
+    retention: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "en": "3 years from the date (evidence and scores)",
+            "zh": "自报告日期起三年（证据与得分）",
+        }
+    )
 
     def __post_init__(self) -> None:
         if not self.claims:
@@ -122,7 +119,7 @@ class Protocol:
             except TypeError as error:
                 raise ConfigError(
                     f"protocol {self.name}: a claim cannot be read ({error})",
-                    hint="a claim has id, metric, theta, side, text, and may have on and operating_point",
+                    hint="a claim has id, metric, theta, side, text, and may have about and operating_point",
                 ) from error
         names = [claim.id for claim in claims]
         if len(set(names)) != len(names):
@@ -190,21 +187,26 @@ class Register:
         )
         return protocol.sha256
 
-    def record_opening(self, table_sha256: str, *, now: datetime | None = None) -> None:
+    def record_opening(self, table_sha256: str, *, now: datetime | None = None, before_protocol: bool = False) -> None:
         """Append that the labels of a test score table are about to be read.
+
+        Args:
+            before_protocol: they were read when no protocol was frozen (an evaluation that came first, say). Recording
+                it is honest and costs the verdict "supported" (check F11).
 
         Raises:
             ConfigError: no protocol is frozen here: labels may not be read yet.
         """
-        frozen = self._read_frozen()
-        line = {"opened_utc": _time(now), "table_sha256": table_sha256, "protocol_sha256": frozen["sha256"]}
+        protocol = NO_PROTOCOL if before_protocol else self._read_frozen()["sha256"]
+        line = {"opened_utc": _time(now), "table_sha256": table_sha256, "protocol_sha256": protocol}
+        self.folder.mkdir(parents=True, exist_ok=True)
         with open(self._openings, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
 
     def openings(self) -> list[dict[str, str]]:
-        """Every opening, oldest first. Raises ConfigError on a damaged line."""
+        """Every opening, earliest first. Raises ConfigError on a damaged line."""
         if not self._openings.is_file():
             return []
         out = []
@@ -216,7 +218,7 @@ class Register:
                 raise ConfigError(
                     f"{self._openings}, line {number}: damaged ({error!r})", hint="restore the file; it is append-only"
                 ) from error
-        return out
+        return sorted(out, key=lambda entry: _parse(entry["opened_utc"]))
 
     def record(self) -> dict[str, Any]:
         """The `preregistration` part of the log: hash, times, openings and the deviations that these records show.
@@ -250,8 +252,8 @@ class Register:
         if any(entry["protocol_sha256"] != frozen["sha256"] for entry in openings):
             deviations.append(
                 (
-                    "The test labels were opened under another protocol.",
-                    "测试标签曾在另一份方案下被打开。",
+                    "The test labels were also opened without this protocol.",
+                    "测试标签曾在没有本方案的情况下被打开。",
                 )
             )
         return {

@@ -1,0 +1,54 @@
+"""The dossier's words: one file per language with the same keys, read once."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deepassay.errors import ConfigError
+
+LANGUAGES = ("en", "zh")
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+class Words:
+    """Sentences of one language by key, with values filled in.
+
+    Args:
+        language: ``en`` or ``zh``.
+    """
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._words = _read(language)
+
+    def __call__(self, key: str, **values: Any) -> str:
+        """The sentence. Raises KeyError where a key or value is missing: that is a fault of the program."""
+        text = self._words[key]
+        return text.format(**values) if values else text
+
+    def chart(self) -> dict[str, str]:
+        """What `deepassay.figures` calls its words."""
+        return {key.removeprefix("chart."): text for key, text in self._words.items() if key.startswith("chart.")}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._words
+
+    def keys(self) -> frozenset[str]:
+        """Every key."""
+        return frozenset(self._words)
+
+
+@lru_cache(maxsize=4)
+def _read(language: str) -> Mapping[str, str]:
+    if language not in LANGUAGES:
+        raise ConfigError(f"there is no dossier in language {language!r}", hint=f"use one of {list(LANGUAGES)}")
+    return yaml.safe_load((TEMPLATES / f"words.{language}.yaml").read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=1)
+def legal_texts() -> list[dict[str, Any]]:
+    """Instruments with their provisions, as in ``templates/legal_map.yaml``."""
+    return yaml.safe_load((TEMPLATES / "legal_map.yaml").read_text(encoding="utf-8"))
