@@ -317,5 +317,5 @@ def _suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, *, of_sma
             high = np.minimum(y1[i], y1[rest]) - np.maximum(y0[i], y0[rest]) + extra
             inter = np.maximum(wide, 0) * np.maximum(high, 0)
             whole = np.minimum(area[i], area[rest]) if of_smaller else area[i] + area[rest] - inter
-            alive[rest] &= ~(inter / whole > np.float32(threshold))
+            alive[rest] &= ~(inter / whole > np.float64(threshold))  # compared in double, as torchvision does
     return order[np.array(kept, np.int64)]

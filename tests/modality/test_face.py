@@ -1,0 +1,168 @@
+"""Face modality: files become crops with tracks, and those without a face say so."""
+
+import numpy as np
+import pytest
+
+from deepassay.errors import ConfigError, MediaError, MissingDependencyError
+from deepassay.labels import Status, Unusable
+from deepassay.media.image import read_image, write_image
+from deepassay.media.sound import write_sound
+from deepassay.media.video import write_video
+from deepassay.modality.face import FaceModality
+from deepassay.modality.tracks import patch_of
+from deepassay.modality.views import Views
+
+
+@pytest.fixture(scope="module")
+def faces(finder):
+    return FaceModality(finder_folder=str(finder), size=64)
+
+
+def views(tracks: list[int]) -> Views:
+    n = len(tracks)
+    data = np.arange(n, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    return Views(data, np.arange(n, dtype=float), np.ones(n, np.float32), np.array(tracks, np.int32))
+
+
+def test_a_photograph_gives_one_crop(faces, photographs):
+    found = [faces.prepare(path) for path in photographs[:6]]
+    for prepared in found:
+        assert prepared.data.dtype == np.uint8
+        assert prepared.data.shape[1:] == faces.input_shape == (64, 64, 3)
+        assert prepared.track[0] == 0
+        assert prepared.quality.min() >= 0.9
+        assert prepared.size is not None
+        assert prepared.size.min() >= 40
+        assert prepared.landmarks is not None
+        assert prepared.landmarks.shape == (len(prepared), 5, 2)
+        assert ((prepared.landmarks > 5) & (prepared.landmarks < 59)).all()
+    np.testing.assert_array_equal(faces.prepare(photographs[0]).data, found[0].data)
+
+
+def test_alignment_levels_the_eyes(finder, photographs):
+    aligned = FaceModality(finder_folder=str(finder), align="similarity", margin=0.6)
+    for path in photographs[:6]:
+        landmarks = aligned.prepare(path).landmarks
+        assert landmarks is not None
+        assert abs(landmarks[0, 0, 1] - landmarks[0, 1, 1]) < 12
+
+
+def test_a_video_gives_one_track_per_person(faces, photographs, tmp_path):
+    pictures, looks = [], []
+    for path in photographs:
+        image = read_image(path)
+        found = faces.find(image)
+        if image.shape != (256, 256, 3) or len(found) != 1:
+            continue
+        look = patch_of(image, found.landmarks[0])
+        if all(float(look @ other) < 0.4 for other in looks):  # people who look different
+            pictures.append(image)
+            looks.append(look)
+    left, right, later = pictures[:3]
+    both = np.concatenate([left, right], axis=1)
+    write_video(tmp_path / "a.mp4", [both] * 16, 4, crf=10)
+    prepared = faces.prepare(tmp_path / "a.mp4")
+    assert np.bincount(prepared.track).tolist() == [16, 16]
+    np.testing.assert_allclose(prepared.start_s[:16], np.arange(16) / 4)
+
+    write_video(tmp_path / "b.mp4", [left] * 8 + [later] * 8, 4, crf=10)
+    prepared = faces.prepare(tmp_path / "b.mp4")
+    assert np.bincount(prepared.track).tolist() == [8, 8]
+
+    blank = np.zeros_like(left)
+    write_video(tmp_path / "c.mp4", [left] * 14 + [right] * 2, 4, crf=10)
+    assert np.bincount(faces.prepare(tmp_path / "c.mp4").track).tolist() == [14]  # two frames are too short a track
+    write_video(tmp_path / "d.mp4", [blank] * 14 + [right] * 2, 4, crf=10)
+    assert np.bincount(faces.prepare(tmp_path / "d.mp4").track).tolist() == [2]  # unless there is no longer one
+
+
+def test_several_people_in_a_picture_largest_first(faces, photographs):
+    small, large = (read_image(path) for path in photographs[:2])
+    from PIL import Image
+
+    small = np.asarray(Image.fromarray(small).resize((128, 128)))
+    canvas = np.full((256, 400, 3), 128, np.uint8)
+    canvas[:128, :128] = small
+    canvas[: large.shape[0], 140 : 140 + large.shape[1]] = large
+    prepared = faces.prepare_image(canvas)
+    assert prepared.track.tolist() == [0, 1]
+    assert prepared.size is not None
+    assert prepared.size[0] > prepared.size[1]
+
+
+def test_small_faces_are_ignored(finder, photographs):
+    picky = FaceModality(finder_folder=str(finder), min_face_px=400)
+    with pytest.raises(Unusable, match="400 pixels") as caught:
+        picky.prepare(photographs[0])
+    assert caught.value.status == Status.NO_FACE
+
+
+def test_a_face_that_fills_the_picture_is_found(faces, photographs):
+    found = 0
+    for path in photographs[:8]:
+        image = read_image(path)
+        box = faces.find(image).boxes[0].astype(int).clip(0)
+        tight = image[box[1] : box[3], box[0] : box[2]]
+        found += len(faces.prepare_image(tight)) > 0
+    assert found == 8
+
+
+def test_statuses(faces, tmp_path):
+    grey = np.full((128, 128, 3), 90, np.uint8)
+    write_image(tmp_path / "wall.jpg", grey)
+    write_video(tmp_path / "wall.mp4", [grey] * 5)
+    write_sound(tmp_path / "a.wav", np.ones(1000, np.float32) / 2)
+    (tmp_path / "text.mp4").write_bytes(b"only text " * 100)
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    cut = (tmp_path / "wall.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(cut[:-40])
+    expected = {
+        "wall.jpg": Status.NO_FACE,
+        "wall.mp4": Status.NO_FACE,
+        "a.wav": Status.UNDECODABLE,
+        "text.mp4": Status.UNDECODABLE,
+        "empty.jpg": Status.UNDECODABLE,
+        "cut.jpg": Status.UNDECODABLE,
+    }
+    for name, status in expected.items():
+        with pytest.raises(Unusable) as caught:
+            faces.prepare(tmp_path / name)
+        assert caught.value.status == status, name
+    with pytest.raises(MediaError, match="hint"):
+        faces.prepare(tmp_path / "none.jpg")
+
+
+def test_even_drawing_shares_k_among_tracks_without_repeating(faces):
+    prepared = views([0] * 16 + [1] * 4)
+    for k, shares in ((1, [1]), (2, [1, 1]), (8, [4, 4]), (12, [8, 4]), (99, [16, 4])):
+        drawn = faces.draw(prepared, k)
+        assert np.bincount(drawn.track).tolist() == shares
+        assert len(np.unique(drawn.start_s)) == len(drawn)
+    assert faces.draw(views([0] * 16), 4).start_s.tolist() == [2, 6, 10, 14]
+
+
+def test_random_drawing_is_exact_seeded_and_of_the_main_track(faces):
+    prepared = views([0] * 5 + [1] * 9)
+    for k in (1, 5, 12):
+        drawn = faces.draw(prepared, k, np.random.default_rng(3))
+        assert len(drawn) == k
+        assert set(drawn.track) == {0}
+        assert len(np.unique(drawn.start_s)) == min(k, 5)
+        np.testing.assert_array_equal(drawn.start_s, faces.draw(prepared, k, np.random.default_rng(3)).start_s)
+
+
+def test_pooling_is_mean_over_a_track_and_maximum_over_tracks(faces):
+    assert faces.pool(np.array([0.0, 2.0, -1.0, 4.0, 4.0]), views([0, 0, 0, 1, 1])) == 4.0
+    assert faces.pool(np.array([0.0, 3.0]), views([0, 0])) == 1.5
+    with pytest.raises(ValueError, match="logits"):
+        faces.pool(np.zeros(3), views([0, 0]))
+
+
+def test_settings_are_checked_and_the_finder_is_needed_only_for_work(tmp_path):
+    for options in ({"size": 4}, {"margin": -1.0}, {"align": "5pt"}, {"thresholds": (0.6, 0.7)}, {"min_face_px": 5}):
+        with pytest.raises(ConfigError, match="hint"):
+            FaceModality(**options)
+    lacking = FaceModality(finder_folder=str(tmp_path))
+    assert lacking.input_shape == (224, 224, 3)
+    with pytest.raises(MissingDependencyError, match="doctor --fix"):
+        _ = lacking.fingerprint
