@@ -162,6 +162,11 @@ class Register:
         self._frozen = self.folder / "protocol.json"
         self._openings = self.folder / "openings.jsonl"
 
+    @property
+    def frozen(self) -> bool:
+        """A protocol is frozen here."""
+        return self._frozen.is_file()
+
     def freeze(self, protocol: Protocol, *, now: datetime | None = None) -> str:
         """Write the protocol and the time; returns its hash. Freezing the same protocol again keeps the first time.
 

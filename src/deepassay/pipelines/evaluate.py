@@ -10,6 +10,7 @@ from rich.console import Console
 from deepassay.calibrator import calibrate
 from deepassay.errors import ConfigError
 from deepassay.evaluation import Number, markdown_table, measure, write_metrics
+from deepassay.evidence.protocol import Register
 from deepassay.files import write_text
 from deepassay.labels import FAKE, REAL
 from deepassay.manifest import SPLITS, Manifest
@@ -188,6 +189,8 @@ def evaluate_run(
     if "test" not in tables:
         console.print("  there is no test split: nothing to report (train and dev tables are written)")
         return []
+    register = Register(run.protocol)
+    register.record_opening(tables["test"].hash, before_protocol=not register.frozen)
     return report(
         tables["test"],
         bundle,

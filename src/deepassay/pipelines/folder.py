@@ -131,6 +131,11 @@ class RunFolder:
         return self.path / "scores" / f"{split}.parquet"
 
     @property
+    def protocol(self) -> Path:
+        """Where the frozen protocol and every opening of the test labels are kept."""
+        return self.path / "protocol"
+
+    @property
     def bundle(self) -> Path:
         """Where the exported bundle lies."""
         return self.path / "bundle"

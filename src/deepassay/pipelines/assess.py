@@ -1,0 +1,67 @@
+"""assess: the dossier of one editing tool: protocol frozen first, test opened then, and everything measured written down."""
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from deepassay.audit import audit
+from deepassay.evidence.assess import assess as assess_tool
+from deepassay.evidence.assess import bundle_info
+from deepassay.evidence.dossier import write_dossier
+from deepassay.evidence.protocol import Protocol, Register
+from deepassay.evidence.tool import ToolUnderAssessment
+from deepassay.pipelines.build import build, take
+from deepassay.pipelines.evaluate import evaluate_run
+from deepassay.pipelines.folder import RunFolder
+from deepassay.pipelines.terminal import terminal
+from deepassay.scores import ScoreTable
+from deepassay.screening.bundle import Bundle
+
+log = logging.getLogger(__name__)
+KEYS = {"run", "tool", "protocol", "languages", "name"}
+
+
+def assess(config: Mapping[str, Any], folder: Path) -> int:
+    """`deepassay assess run=... tool=... protocol=...`: freezes, opens, measures, renders; prints the dossier's paths."""
+    settings = take(config, KEYS, verb="assess")
+    console = terminal()
+    run = RunFolder.open(settings["run"])
+    tool: ToolUnderAssessment = build(settings["tool"])
+    protocol: Protocol = build(settings["protocol"])
+    bundle = Bundle.load(run.bundle)
+    console.print(f"[bold]assess[/] {tool.name} {tool.version}  (generator {tool.generator})")
+    register = Register(run.protocol)
+    mark = register.freeze(protocol)
+    console.print(f"  protocol {protocol.name} {protocol.version} frozen as {mark[:12]}")
+    if not (run.scores("test").is_file() and run.scores("dev").is_file() and _same_bundle(run, bundle)):
+        evaluate_run(run, console=console)
+    manifest = run.manifest()
+    console.print("  auditing the corpus for leaks and shortcuts")
+    found = audit(manifest, leave_out=dict(run.config["split"].get("leave_out") or {}))
+    outcome = assess_tool(
+        tool=tool,
+        protocol=protocol,
+        preregistration=register.record(),
+        dev=ScoreTable.read(run.scores("dev")),
+        test=ScoreTable.read(run.scores("test")),
+        bundle_info=bundle_info(bundle),
+        manifest=manifest,
+        provenance=run.provenance,
+        near_duplicates=found.near_duplicates,
+        now=datetime.now(UTC),
+    )
+    paths = write_dossier(outcome, run.path / "dossier", languages=tuple(settings["languages"]))
+    for claim in outcome.claims:
+        console.print(f"  {claim.id} [bold]{claim.verdict.replace('_', ' ')}[/]  {claim.text}")
+    for kind, path in paths.items():
+        console.print(f"  dossier ({kind}) {path}")
+    return 0
+
+
+def _same_bundle(run: RunFolder, bundle: Bundle) -> bool:
+    """The score tables in the run are of the bundle that lies in it."""
+    metrics = run.path / "metrics.json"
+    return metrics.is_file() and json.loads(metrics.read_text()).get("bundle_sha256") == bundle.hash
