@@ -47,9 +47,8 @@ def read_key(
     """
     with opened(path) as stream:
         first = stream.readline()
-    if any(mark in first for mark in ",;") or (
-        columns is not None and columns.label and columns.label in first.split("\t")
-    ):
+    named = columns is not None and columns.label and columns.label in first.split("\t")
+    if named or any(mark in first for mark in ",;"):
         return read_csv_key(path, columns or Columns(label="label"), label_words=label_words)
     return asvspoof.read_key(path, subset=subset)
 
@@ -78,7 +77,7 @@ def read_scores(
         systems: score columns of a CSV, where it holds several systems.
 
     Raises:
-        ScoreError: see the readers; several systems in another format; a key beside a table of our own, which holds its labels.
+        ScoreError: see the readers; several systems in a format for one; a key that contradicts a table of our own.
     """
     if format not in FORMATS:
         raise ScoreError(f"there is no score format {format!r}", hint=f"use one of {list(FORMATS)}")

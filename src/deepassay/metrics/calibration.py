@@ -33,6 +33,13 @@ def _class_means(labels: ArrayLike, values: Floats, weights: Floats) -> tuple[fl
     )
 
 
+def _mean(labels: ArrayLike, terms: Floats, weights: Floats, prior: float, over_trials: bool) -> float:
+    if over_trials:
+        return float((weights * terms).sum() / weights.sum())
+    real, fake = _class_means(labels, terms, weights)
+    return (1 - prior) * real + prior * fake
+
+
 def sign_of(labels: ArrayLike) -> Floats:
     """+1 for real and -1 for fake trials (n,): an llr times this is how wrong it is."""
     return np.where(np.asarray(labels) == REAL, 1.0, -1.0)
@@ -103,11 +110,21 @@ def brier_terms(labels: ArrayLike, llr: ArrayLike, prior: float = 0.5) -> Floats
     return (posterior(llr, prior) - (np.asarray(labels) == FAKE)) ** 2
 
 
-def brier(labels: ArrayLike, llr: ArrayLike, weights: ArrayLike | None = None, *, prior: float = 0.5) -> float:
-    """Brier score at a stated prior of fake; classes are weighted by that prior, not by their sizes."""
+def brier(
+    labels: ArrayLike,
+    llr: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    prior: float = 0.5,
+    over_trials: bool = False,
+) -> float:
+    """Brier score at a stated prior of fake; classes are weighted by that prior, not by their sizes.
+
+    Args:
+        over_trials: mean over trials as they are instead, which mixes the set's own class sizes in.
+    """
     known, values, mass = check_trials(labels, llr, weights, name="llr")
-    real, fake = _class_means(known, brier_terms(known, values, prior), mass)
-    return (1 - prior) * real + prior * fake
+    return _mean(known, brier_terms(known, values, prior), mass, prior, over_trials)
 
 
 def log_loss_terms(labels: ArrayLike, llr: ArrayLike, prior: float = 0.5) -> Floats:
@@ -116,11 +133,21 @@ def log_loss_terms(labels: ArrayLike, llr: ArrayLike, prior: float = 0.5) -> Flo
     return np.logaddexp(0.0, sign_of(labels) * odds)
 
 
-def log_loss(labels: ArrayLike, llr: ArrayLike, weights: ArrayLike | None = None, *, prior: float = 0.5) -> float:
-    """Mean -ln p(label) in nats at a stated prior of fake, classes weighted by that prior. Flat prior: Cllr ln 2."""
+def log_loss(
+    labels: ArrayLike,
+    llr: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    prior: float = 0.5,
+    over_trials: bool = False,
+) -> float:
+    """Mean -ln p(label) in nats at a stated prior of fake, classes weighted by that prior. Flat prior: Cllr ln 2.
+
+    Args:
+        over_trials: mean over trials as they are instead, which mixes the set's own class sizes in.
+    """
     known, values, mass = check_trials(labels, llr, weights, name="llr")
-    real, fake = _class_means(known, log_loss_terms(known, values, prior), mass)
-    return (1 - prior) * real + prior * fake
+    return _mean(known, log_loss_terms(known, values, prior), mass, prior, over_trials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +175,8 @@ def reliability(
     Args:
         bins: how many bins to make.
         scheme: ``equal_width`` (edges 0, 1/bins, ...; a value on an edge belongs to the bin below) or ``equal_mass``
-            (trials sorted by probability and cut into runs of equal weight).
+            (trials sorted by probability and cut into stretches of equal weight, the first ones larger by one where
+            whole weights do not divide evenly).
 
     Raises:
         ScoreError: an unknown scheme or fewer than one bin.
@@ -157,32 +185,32 @@ def reliability(
     if bins < 1 or scheme not in ("equal_width", "equal_mass"):
         raise ScoreError(f"{bins} bins of scheme {scheme!r}", hint="use at least 1 bin, equal_width or equal_mass")
     chance = posterior(values, prior)
+    # A bin is a stretch of trials sorted by probability; tied trials share a stretch evenly, whatever their order.
+    distinct, index = np.unique(chance, return_inverse=True)
+    fakes = (known == FAKE).astype(np.float64)
+    parts = (mass, mass * chance, mass * fakes)
+    running = [np.concatenate([[0.0], np.cumsum(np.bincount(index, part))]) for part in parts]
+    total = running[0][-1]
     if scheme == "equal_width":
-        index = np.clip(np.ceil(chance * bins).astype(int) - 1, 0, bins - 1)
+        below = np.searchsorted(distinct, np.arange(1, bins) / bins, side="right")
+        edges = np.concatenate([[0.0], running[0][below], [total]])
+    elif (mass == np.rint(mass)).all():
+        size, more = divmod(int(total), bins)
+        edges = np.array([number * size + min(number, more) for number in range(bins + 1)], dtype=np.float64)
     else:
-        order = np.argsort(chance, kind="stable")
-        before = np.cumsum(mass[order]) - mass[order]
-        index = np.empty(chance.size, dtype=int)
-        index[order] = np.minimum((before * bins / mass.sum()).astype(int), bins - 1)
+        edges = total * np.arange(bins + 1) / bins
+    weight, confidence, observed = (np.diff(np.interp(edges, running[0], r)) for r in running)
     out = []
-    for number in range(bins):
-        own = (index == number) & (mass > 0)
-        total = mass[own].sum()
-        if total > 0:
-            low, high = (
-                (number / bins, (number + 1) / bins)
-                if scheme == "equal_width"
-                else (float(chance[own].min()), float(chance[own].max()))
-            )
-            out.append(
-                ReliabilityBin(
-                    low,
-                    high,
-                    float(total),
-                    float((mass[own] * chance[own]).sum() / total),
-                    float((mass[own] * (known[own] == FAKE)).sum() / total),
-                )
-            )
+    for number in np.flatnonzero(weight > 0):
+        if scheme == "equal_width":
+            low, high = number / bins, (number + 1) / bins
+        else:
+            ends = np.searchsorted(running[0], [edges[number] + 1e-9 * total, edges[number + 1] - 1e-9 * total]) - 1
+            low, high = distinct[np.clip(ends, 0, distinct.size - 1)]
+        w = float(weight[number])
+        out.append(
+            ReliabilityBin(float(low), float(high), w, float(confidence[number]) / w, float(observed[number]) / w)
+        )
     return out
 
 
