@@ -101,7 +101,8 @@ def write_samples(
         else:
             data = rng.normal(0, 0.05, (views, *modality.shape))
             if label == FAKE:
-                data += 0.1 * strength * np.sin(2 * np.pi * 3000 / 16000 * np.arange(modality.shape[0]))
+                t = np.arange(modality.shape[0]) / 16000
+                data += 0.1 * strength * np.sin(2 * np.pi * 3000 * t) * (np.sin(2 * np.pi * 8 * t) > 0)
             raw = data.astype(np.float32)
         path = folder / f"{i:03d}.bin"
         path.write_bytes(raw.tobytes())

@@ -331,7 +331,8 @@ def licence_links(detector: Detector, manifest: Manifest, facts: Mapping[str, An
 
 def export_bundle(
     *, detector: Detector, weights: str | Path, modality: Modality, manifest: Manifest, store: Store,
-    folder: str | Path, name: str, parity_path: str | Path | None = None, operating_points: Sequence[float] = (0.05, 0.01), views: int = 8,
+    folder: str | Path, name: str, parity_path: str | Path | None = None,
+    operating_points: Sequence[float] = (0.05, 0.01), views: int = 8,
     config_fingerprint: str = "", provenance: Mapping[str, Any] | None = None, licence_use: str = "research",
     per_class: int = 4, progress: bool = True,
 ) -> tuple["Bundle", ParityReport]:  # fmt: skip

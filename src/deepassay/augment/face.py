@@ -5,7 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from torchvision.transforms.v2 import functional as F
 
-from deepassay.augment.launder import as_picture, as_view, recompress_picture, resample_picture, uniform
+from deepassay.augment.launder import (
+    as_picture,
+    as_view,
+    one_thread,
+    recompress_picture,
+    resample_picture,
+    uniform,
+)  # fmt: skip
 from deepassay.errors import ConfigError
 
 
@@ -68,7 +75,8 @@ class FaceAugment:
 
     def __call__(self, data: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Faces uint8 (k, H, W, 3) -> the same shape, each view changed by its own draws from ``rng``."""
-        return np.stack([self._one(view, rng) for view in data])
+        with one_thread():
+            return np.stack([self._one(view, rng) for view in data])
 
     def _one(self, view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         picture = as_picture(view)
@@ -96,5 +104,5 @@ class FaceAugment:
             grain = rng.standard_normal(out.shape, dtype=np.float32) * uniform(rng, self.noise_sigma)
             out = (out + grain).round().clip(0, 255).astype(np.uint8)
         if rng.random() < self.jpeg:
-            out = as_view(recompress_picture(as_picture(out), round(uniform(rng, self.jpeg_quality))))
+            out = recompress_picture(out, round(uniform(rng, self.jpeg_quality)))
         return out

@@ -1,10 +1,26 @@
 """Ordinary processing that hides clues (re-encoding, resampling, companding), its randomness drawn outside."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
+
+from deepassay.media.image import decode_image, encode_image
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: sharing out operations on one small picture slows them down, up to thirtyfold."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def uniform(rng: np.random.Generator, span: tuple[float, float]) -> float:
@@ -12,9 +28,9 @@ def uniform(rng: np.random.Generator, span: tuple[float, float]) -> float:
     return float(rng.uniform(span[0], span[1]))
 
 
-def recompress_picture(picture: Tensor, quality: int) -> Tensor:
-    """JPEG there and back: uint8 (3, H, W) -> the same, libjpeg ``quality`` 1..100 with 4:2:0 colour."""
-    return F.jpeg(picture, quality)
+def recompress_picture(view: np.ndarray, quality: int) -> np.ndarray:
+    """JPEG there and back, by the same encoder and decoder as everywhere here: uint8 (H, W, 3) -> the same."""
+    return decode_image(encode_image(view, "jpeg", quality))
 
 
 def resample_picture(picture: Tensor, factor: float) -> Tensor:
@@ -62,7 +78,7 @@ def compand(sound: np.ndarray, levels: int = 256) -> np.ndarray:
 
 def as_picture(view: np.ndarray) -> Tensor:
     """uint8 (H, W, 3) -> tensor uint8 (3, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1)
+    return torch.from_numpy(np.array(view)).permute(2, 0, 1)  # a copy: views may lie on a read-only memory map
 
 
 def as_view(picture: Tensor) -> np.ndarray:

@@ -37,7 +37,7 @@ class Detector(nn.Module):
 
     @property
     def weight_origin(self) -> tuple[str, str]:
-        """Name of the starting weights, in the licence ledger or outside it, and their licence as far as it is known."""
+        """Name of the starting weights, in the licence ledger or outside it, and their licence as far as known."""
         return "random-initialisation", "none needed"
 
     def head_parameters(self) -> list[nn.Parameter]:
