@@ -1,0 +1,34 @@
+"""All doors of public corpora by name: every `PublicCorpus` defined in a file of this folder is found by itself."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+import deepassay.corpora
+from deepassay.corpora.inventory import PublicCorpus
+
+_NO_DOORS = {"doors", "inventory", "table", "folder", "ledger", "download", "procedural_face"}
+
+
+def _found() -> Iterator[type[PublicCorpus]]:
+    for module in sorted(pkgutil.iter_modules(deepassay.corpora.__path__), key=lambda m: m.name):
+        if module.name in _NO_DOORS or module.name.startswith("synthetic_"):
+            continue
+        members = vars(importlib.import_module(f"deepassay.corpora.{module.name}"))
+        for value in members.values():
+            if isinstance(value, type) and issubclass(value, PublicCorpus) and "name" in vars(value):
+                if value.__module__ == f"deepassay.corpora.{module.name}":
+                    yield value
+
+
+def collect() -> dict[str, type[PublicCorpus]]:
+    """Name -> door, by name. Two doors of one name are a mistake in this folder and raise ValueError."""
+    doors: dict[str, type[PublicCorpus]] = {}
+    for door in _found():
+        if door.name in doors:
+            raise ValueError(f"{door.__module__} and {doors[door.name].__module__} both define corpus {door.name!r}")
+        doors[door.name] = door
+    return dict(sorted(doors.items()))
+
+
+DOORS: dict[str, type[PublicCorpus]] = collect()
