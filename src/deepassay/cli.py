@@ -23,8 +23,16 @@ PLAIN = {
 COMPOSED = {
     "prepare": ("deepassay.pipelines.prepare", "prepare", "read a corpus, split it and prepare its views"),
     "train": ("deepassay.pipelines.train", "train", "prepare, train, then export and evaluate one detector"),
-    "export": ("deepassay.pipelines.export", "export", "turn a trained run into a screening bundle, with the parity gate"),
-    "evaluate": ("deepassay.pipelines.evaluate", "evaluate", "score a corpus or a run's splits and report with intervals"),
+    "export": (
+        "deepassay.pipelines.export",
+        "export",
+        "turn a trained run into a screening bundle, with the parity gate",
+    ),
+    "evaluate": (
+        "deepassay.pipelines.evaluate",
+        "evaluate",
+        "score a corpus or a run's splits and report with intervals",
+    ),
     "assess": ("deepassay.pipelines.assess", "assess", "write the dossier of one editing tool"),
 }
 EXIT_ERROR = 2
@@ -41,7 +49,9 @@ def config_root() -> Path:
     for candidate in (package / "configs", package.parents[1] / "configs"):
         if (candidate / "train.yaml").is_file():
             return candidate
-    raise ConfigError("the folder of configs is not there", hint="install the wheel again, or run from a whole checkout")
+    raise ConfigError(
+        "the folder of configs is not there", hint="install the wheel again, or run from a whole checkout"
+    )
 
 
 def _usage() -> str:

@@ -12,7 +12,7 @@ from deepassay.media.containers import media_of, open_media
 from deepassay.media.image import read_image
 from deepassay.media.video import iterate_frames
 from deepassay.modality.crops import crop_aligned, crop_box
-from deepassay.modality.finder import GRAPHS, Faces, Finder, finder_folder, finder_hashes
+from deepassay.modality.finder import GRAPHS, MAX_SEARCH_PIXELS, Faces, Finder, finder_folder, finder_hashes
 from deepassay.modality.tracks import Sighting, link, patch_of
 from deepassay.modality.views import Views
 
@@ -142,6 +142,10 @@ class FaceModality:
             },
             "finder": self.finder_hashes,
             "view": {"shape": [self.size, self.size, 3], "dtype": "uint8", "layout": "height, width, RGB"},
+            "find": (
+                f"P-Net sees at most {MAX_SEARCH_PIXELS} pixels, so the smallest face grows in larger ones; "
+                f"a picture without a face is searched once more with {_TIGHT_BORDER:.0%} of its border repeated"
+            ),
             "decode": "upright, transparency on white, colour profiles not applied; video frames evenly spread in time",
             "draw": "even: k shared among tracks, spread over each; random: from the main track",
             "pool": "mean over the views of a track, maximum over tracks",

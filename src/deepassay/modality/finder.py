@@ -79,6 +79,10 @@ def finder_hashes(folder: str | Path | None = None) -> dict[str, str]:
     return hashes
 
 
+# Bound on the largest picture of P-Net's pyramid: keeps time and memory flat for huge photographs.
+MAX_SEARCH_PIXELS = 2_000_000
+
+
 class Finder:
     """The cascade. Sessions are made on first use and kept; a pickled copy makes its own.
 
@@ -101,7 +105,7 @@ class Finder:
         min_face_px: float = 20,
         thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
         factor: float = 0.709,
-        max_search_pixels: int = 2_000_000,
+        max_search_pixels: int = MAX_SEARCH_PIXELS,
         threads: int = 1,
     ) -> None:
         if min_face_px < _CELL or not 0.1 <= factor <= 0.95 or len(thresholds) != 3:

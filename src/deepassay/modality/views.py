@@ -40,10 +40,10 @@ class Views:
 
 
 class Modality(Protocol):
-    """What a modality does between a file and the network; free of torch. Implemented by FaceModality and VoiceModality.
+    """What a modality does between a file and the network; free of torch. See FaceModality and VoiceModality.
 
-    `prepare` is the expensive half (decode, find, crop) whose result a store keeps; `draw` is the cheap half that cuts network
-    inputs from it, the same code in training and in screening (law 7).
+    `prepare` is the expensive half (decode, find, crop) whose result a store keeps; `draw` is the cheap half that cuts
+    network inputs from it, the same code in training and in screening (law 7).
     """
 
     name: str  # "face" or "voice"
