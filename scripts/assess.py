@@ -1,4 +1,4 @@
-"""`python scripts/assess.py ...` is `deepassay assess ...`: the same door, for those who like to start from a script."""
+"""`python scripts/assess.py ...` is `deepassay assess ...`: the same door, for those who start from a script."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python scripts/evaluate.py ...` is `deepassay evaluate ...`: the same door, for those who like to start from a script."""
+"""`python scripts/evaluate.py ...` is `deepassay evaluate ...`: the same door, for those who start from a script."""
 
 import sys
 

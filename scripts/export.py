@@ -1,4 +1,4 @@
-"""`python scripts/export.py ...` is `deepassay export ...`: the same door, for those who like to start from a script."""
+"""`python scripts/export.py ...` is `deepassay export ...`: the same door, for those who start from a script."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python scripts/prepare.py ...` is `deepassay prepare ...`: the same door, for those who like to start from a script."""
+"""`python scripts/prepare.py ...` is `deepassay prepare ...`: the same door, for those who start from a script."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python scripts/train.py ...` is `deepassay train ...`: the same door, for those who like to start from a script."""
+"""`python scripts/train.py ...` is `deepassay train ...`: the same door, for those who start from a script."""
 
 import sys
 

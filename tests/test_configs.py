@@ -42,7 +42,9 @@ def test_every_option_says_what_it_is_and_builds(group, option):
     assert text.lstrip().startswith("#"), "the first line of a config says what it is"
     node = fill(yaml.safe_load(text))
     if not isinstance(node, dict) or "_target_" not in node:
-        assert group in {"trainer", "logger", "augment", "hydra"}, "an option without a _target_ belongs to trainer or logger"
+        assert group in {"trainer", "logger", "augment", "hydra"}, (
+            "an option without a _target_ belongs to trainer or logger"
+        )
         return
     assert locate(node["_target_"])
     built = build({k: v for k, v in node.items() if not (isinstance(v, str) and v.startswith("${"))})
@@ -66,12 +68,16 @@ def test_targets_outside_the_allow_list_are_refused():
     with pytest.raises(ConfigError, match="allow-list"):
         build({"_target_": "os.system", "command": "true"})
     with pytest.raises(ConfigError, match="allow-list"):
-        build({"_target_": "deepassay.splits.SubjectSplit", "fractions": {"_target_": "subprocess.run", "args": ["true"]}})
+        build(
+            {"_target_": "deepassay.splits.SubjectSplit", "fractions": {"_target_": "subprocess.run", "args": ["true"]}}
+        )
 
 
 def test_the_fingerprint_ignores_names_and_places_but_not_values():
     one = {"seed": 0, "name": "a", "store": {"workers": 1, "encoding": "raw"}}
-    assert config_fingerprint(one) == config_fingerprint({"seed": 0, "name": "b", "store": {"workers": 4, "encoding": "raw"}})
+    assert config_fingerprint(one) == config_fingerprint(
+        {"seed": 0, "name": "b", "store": {"workers": 4, "encoding": "raw"}}
+    )
     assert config_fingerprint(one) != config_fingerprint({**one, "seed": 1})
 
 

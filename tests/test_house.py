@@ -21,9 +21,10 @@ TORCH_FREE = sorted(
     for path in MODULES
     if path.relative_to(PACKAGE).parts[0]
     in {
-        "errors.py", "labels.py", "files.py", "provenance.py", "metrics", "media", "manifest.py", "scores.py", "manipulation",
-        "marks", "splits.py", "corpora", "adapters", "modality", "calibrator.py", "figures.py", "audit.py", "scoring.py",
-        "evaluation.py", "screening", "evidence", "runs.py", "doctor.py", "pipelines", "cli.py",
+        "errors.py", "labels.py", "files.py", "provenance.py", "metrics", "media", "manifest.py", "scores.py",
+        "manipulation", "marks", "splits.py", "corpora", "adapters", "modality", "calibrator.py", "figures.py",
+        "audit", "audit.py", "scoring.py", "evaluation.py", "screening", "evidence", "runs.py", "doctor.py",
+        "pipelines", "cli.py",
     }
 )  # fmt: skip
 
@@ -63,7 +64,11 @@ def test_torch_free_test_can_fail():
 
 def test_import_contracts_hold():
     done = subprocess.run(
-        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
 
@@ -126,5 +131,6 @@ def test_no_swallowed_exception():
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ExceptHandler) and all(isinstance(s, ast.Pass) for s in node.body):
-                broad = node.type is None or (isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"})
+                name = node.type.id if isinstance(node.type, ast.Name) else None
+                broad = node.type is None or name in {"Exception", "BaseException"}
                 assert not broad, f"{path.name}:{node.lineno} swallows every exception"

@@ -8,7 +8,7 @@ REAL = 0
 FAKE = 1
 LABEL_WORDS = ("real", "fake")
 
-# Words met in public corpora. "spoof" and "bonafide" are ASVspoof's; numbers are refused because corpora disagree on them.
+# Words met in public corpora. "spoof" and "bonafide" are ASVspoof's; numbers are refused: corpora disagree on them.
 _WORDS = {
     "real": REAL,
     "bonafide": REAL,

@@ -1,1 +1,1 @@
-"""Making fakes from real media, NumPy only: blends and warps of faces; vocoders, splices and phase changes of voices."""
+"""Making fakes from real media, NumPy only: blends and warps of faces; vocoders, splices, phase changes of voices."""

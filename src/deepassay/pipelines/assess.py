@@ -1,4 +1,4 @@
-"""assess: the dossier of one editing tool: protocol frozen first, test opened then, and everything measured written down."""
+"""assess: the dossier of one editing tool: protocol frozen first, test opened then, everything measured written down."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ KEYS = {"run", "tool", "protocol", "languages", "name"}
 
 
 def assess(config: Mapping[str, Any], folder: Path) -> int:
-    """`deepassay assess run=... tool=... protocol=...`: freezes, opens, measures, renders; prints the dossier's paths."""
+    """`deepassay assess run=... tool=...`: freezes the protocol, opens the test, measures, and renders the dossier."""
     settings = take(config, KEYS, verb="assess")
     console = terminal()
     run = RunFolder.open(settings["run"])
