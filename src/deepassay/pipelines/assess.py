@@ -1,4 +1,4 @@
-"""assess: the dossier of one editing tool: protocol frozen first, test opened then, everything measured written down."""
+"""assess: the dossier of one editing tool: protocol frozen first, test opened then, everything measured recorded."""
 
 import json
 import logging
