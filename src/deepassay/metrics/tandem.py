@@ -265,7 +265,7 @@ def t_eer(
         asv_scores: (n,) similarities that grow with the target speaker.
 
     Raises:
-        ScoreError: the paths never meet in the allowed region (the verifier does worse than chance).
+        ScoreError: target, non-target or spoof trials are missing.
     """
     known, values, mass, wanted, others = _targets(labels, scores, weights, target)
     _, similar, _ = check_trials(known, asv_scores, mass, name="asv score")
@@ -294,12 +294,8 @@ def t_eer(
         low = np.where(beyond, low, middle + 1)
     before = np.maximum(high - 1, 0)
     at = np.where(np.abs(gap(before)) <= np.abs(gap(high)), before, high)
+    # The lowest verifier threshold accepts everybody and is always allowed.
     allowed = (miss < 0.5 * (accept + accept_spoof)) & (accept_spoof > 0) & (cm_miss[at] < 1)
-    if not allowed.any():
-        raise ScoreError(
-            "tandem miss and false alarms do not meet for any verifier threshold",
-            hint="check that ASV scores grow with the target speaker and detector scores with fake",
-        )
     distance = np.full(miss.size, np.inf)
     distance[allowed] = np.abs(
         accept[allowed] / accept_spoof[allowed] - cm_pass[at][allowed] / (1 - cm_miss[at][allowed])
