@@ -83,7 +83,7 @@ def test_definitions_agree_on_a_concave_curve_through_a_crossing_point():
     with pytest.raises(ScoreError, match="no EER definition 'E6'"):
         eer(labels, scores, "E6")
     with pytest.raises(ScoreError, match="whole numbers"):
-        eer(labels, scores, "E1", [0.5, 1, 1, 1])
+        eer(labels, scores, "E1", np.full(8, 0.5))
 
 
 def test_average_precision_at_another_prevalence():
