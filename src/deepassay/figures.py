@@ -144,7 +144,7 @@ def _svg(figure: "Figure", *, title: str, description: str) -> str:
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[a-zA-Z_0-9.]+">', "<g>", text)  # group names repeat between figures of one page
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # group names repeat between figures of one page
     text = re.sub(r"\s*<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r"'DejaVu Sans'(?:, [^;\"]*)?", FONT_STACK, text)
     text = re.sub(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deepassay.audit import AuditReport
 from deepassay.calibrator import Calibration, OperatingPoint, dev_table_hash
 from deepassay.errors import ScoreError
 from deepassay.evaluation import AS_ERROR, Number, curves, measure, strata
@@ -61,6 +62,7 @@ def assess(
     provenance: Mapping[str, Any],
     issuer: Mapping[str, str] | None = None,
     datasets: Sequence[Mapping[str, Any]] | None = None,
+    audit: AuditReport | None = None,
     near_duplicates: Mapping[str, Any] | None = None,
     human_conclusion: Mapping[str, Any] | None = None,
     supersedes: str | None = None,
@@ -78,7 +80,8 @@ def assess(
         provenance: `provenance.collect`.
         issuer: ``name``, ``role``, ``independence``; an unnamed self-assessment where None.
         datasets: entries of the log's ``datasets``; made from the manifest where None.
-        near_duplicates: result of an audit: ``method``, ``threshold``, ``pairs_across_splits``.
+        audit: `deepassay.audit.audit` of the manifest, with files opened: feeds checks F03, F04 and F05.
+        near_duplicates: result of another audit: ``method``, ``threshold``, ``pairs_across_splits``.
         human_conclusion: the assessor's own words, never generated: ``text``, ``name``, ``date``.
         supersedes: id of the dossier that this one replaces.
         now: time of writing; the current time where None.
@@ -96,6 +99,8 @@ def assess(
             f"no fake sample of the test table comes from generator {tool.generator!r}",
             hint=f"set tool.generator to one of {known}, or score the tool's outputs",
         )
+    if audit is not None:
+        near_duplicates = near_duplicates or audit.near_duplicates
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     points = _points(bundle_info, protocol)
     calibration = bundle_info.get("calibration")
@@ -134,6 +139,7 @@ def assess(
         bundle_sha256=str(bundle_info["bundle_sha256"]),
         bundle_created_utc=str(bundle_info.get("created_utc") or ""),
         near_duplicates=near_duplicates,
+        audit=audit,
         seed=protocol.seed,
     )
     checks = run_checks(material)

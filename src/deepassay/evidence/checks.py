@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deepassay.audit import AuditReport
 from deepassay.calibrator import Calibration, OperatingPoint, dev_table_hash
 from deepassay.evaluation import AS_ERROR, LEFT_OUT, MINIMUM_CLUSTERS, Number
 from deepassay.evidence.protocol import Protocol
@@ -76,7 +77,8 @@ class Material:
         preregistration: `Register.record`.
         generators_seen: generators in the detector's training data; None where unknown.
         detector: name, and ``bundle_sha256``, for the list of declared detectors.
-        near_duplicates: result of an audit: ``method``, ``threshold``, ``pairs_across_splits``.
+        near_duplicates: ``method``, ``threshold``, ``pairs_across_splits``; from ``audit`` where there is one.
+        audit: of the same manifest, with files opened; without it, probes see what the manifest records.
     """
 
     tool: ToolUnderAssessment
@@ -93,6 +95,7 @@ class Material:
     bundle_sha256: str = ""
     bundle_created_utc: str = ""
     near_duplicates: Mapping[str, Any] | None = None
+    audit: AuditReport | None = None
     seed: int = 0
 
 
@@ -253,7 +256,9 @@ def nuisance_probe(
 
 def f03_container(material: Material) -> CheckResult:
     """Codec, size, rate and shape alone must not tell the label; re-encoding is a separate part."""
-    probe = None if material.manifest is None else nuisance_probe(material.manifest, seed=material.seed)
+    probe = _audited(material, ("shortcut.container", "shortcut.geometry", "shortcut.channel"))
+    if probe is None and material.manifest is not None:
+        probe = nuisance_probe(material.manifest, seed=material.seed)
     if probe is None:
         return CheckResult(id="F03", outcome="not_run", statistic={"probe": None}, code="f03.no_fields")
     statistic = {"probe": probe, "re_encoding": "not run"}
@@ -267,16 +272,38 @@ def f04_duration(material: Material) -> CheckResult:
     """Duration alone must not tell the label; silence and trimming are a separate part."""
     if material.tool.media == "image":
         return CheckResult(id="F04", outcome="not_run", statistic={}, code="f04.image", applicable=False)
-    probe = None
-    if material.manifest is not None:
+    probe = _audited(material, ("shortcut.silence", "shortcut.duration"))
+    looked = probe is not None
+    if probe is None and material.manifest is not None:
         probe = nuisance_probe(material.manifest, ("duration_s",), codec=False, seed=material.seed)
     if probe is None:
         return CheckResult(id="F04", outcome="not_run", statistic={}, code="f04.no_duration")
-    statistic = {"duration_probe": probe, "silence_probe": "not run", "trimmed_scores": "not run"}
+    statistic = {"probe": probe, "silence_looked_at": looked, "trimmed_scores": "not run"}
     values = {"eer": f"{100 * probe['eer']:.1f}"}
-    if probe["eer"] < PROBE_EER:
+    if probe["eer"] < PROBE_EER and probe["lo"] > 0.5:
         return CheckResult(id="F04", outcome="fail", statistic=statistic, code="f04.fail", values=values)
-    return CheckResult(id="F04", outcome="not_run", statistic=statistic, code="f04.half", values=values)
+    code = "f04.audited" if looked else "f04.half"
+    return CheckResult(id="F04", outcome="not_run", statistic=statistic, code=code, values=values)
+
+
+def _audited(material: Material, ids: Sequence[str]) -> dict[str, Any] | None:
+    """The strongest of some probes of the audit that opened the files: auc, lo, hi, eer, n; None without one."""
+    if material.audit is None:
+        return None
+    found = [
+        {
+            "auc": f.statistic["auc"],
+            "lo": f.statistic["ci"]["lo"],
+            "hi": f.statistic["ci"]["hi"],
+            "eer": f.statistic["eer"],
+            "n": f.statistic["n_real"] + f.statistic["n_fake"],
+            "probe": f.id,
+            "features": list(f.statistic["auc_of_each_alone"]),
+        }
+        for f in material.audit.findings
+        if f.id in ids and "auc" in f.statistic
+    ]
+    return max(found, key=lambda probe: probe["lo"], default=None)
 
 
 def f05_near_duplicates(material: Material) -> CheckResult:

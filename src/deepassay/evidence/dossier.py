@@ -62,10 +62,7 @@ def render_dossier(log: AssessmentLog, language: str = "en", *, log_sha256: str 
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     charts = page.charts()
-    safe: dict[str, Any] = {
-        name: Markup(value) if isinstance(value, str) else value for name, value in charts.items() if value
-    }
-    safe = {"tippett": None, "reliability": None, "nuisance": None, **safe}
+    safe: dict[str, Any] = {name: Markup(value) for name, value in charts.items() if isinstance(value, str)}
     safe["generators"] = [{"point": one["point"], "svg": Markup(one["svg"])} for one in charts["generators"]]
     tables, drawn = count(1), count(1)
     text = environment.get_template("dossier.html.j2").render(
@@ -512,7 +509,8 @@ class _Page:
 
     def charts(self) -> dict[str, Any]:
         """SVG text by name; an empty string where the log holds nothing to draw."""
-        out: dict[str, Any] = {"counts": "", "nuisance": "", "det": "", "densities": "", "generators": []}
+        names = ("counts", "nuisance", "det", "densities", "tippett", "reliability")
+        out: dict[str, Any] = {**dict.fromkeys(names, ""), "generators": []}
         words, w = self.chart_words, self.w
         if self.tool.sampling is not None:
             out["counts"] = draw.sample_counts(

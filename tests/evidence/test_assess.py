@@ -1,0 +1,151 @@
+"""Assessments: verdicts follow intervals and checks, every number is traceable, and what bars support shows."""
+
+from datetime import timedelta
+
+import pytest
+
+from deepassay.errors import LeakError, ScoreError
+from deepassay.evidence import assess as room
+from deepassay.evidence.protocol import Register
+from score_worlds import CLAIMS, NOON, PROVENANCE, made_world, make_protocol, make_tool
+
+AUDIT = {"method": "made up", "threshold": 6, "pairs_across_splits": 0}
+
+
+@pytest.fixture
+def all_checks_run(monkeypatch):
+    """Everything that an assessment cannot run yet, run elsewhere and passed."""
+    run = room.run_checks
+
+    def passed(material):
+        from dataclasses import replace
+
+        return [replace(c, outcome="pass") if c.outcome == "not_run" and c.applicable else c for c in run(material)]
+
+    monkeypatch.setattr(room, "run_checks", passed)
+
+
+def verdicts(log):
+    return {claim.id: claim.verdict for claim in log.claims}
+
+
+def test_a_blocker_that_was_not_run_holds_support_back(log):
+    claim = log.claims[1]
+    assert claim.verdict == "inconclusive"
+    assert {"F03", "F05"} <= set(claim.blocked_by)
+    assert "F03" in claim.reason
+    assert "F03" in claim.reason_zh
+    assert log.claims[2].verdict == "not_supported", "bars forbid support, nothing else"
+
+
+def test_with_all_checks_run_the_interval_decides(make_log, all_checks_run):
+    log = make_log(near_duplicates=AUDIT)
+    assert verdicts(log) == {"C1": "supported", "C2": "supported", "C3": "not_supported"}
+    number = {n.id: n for n in log.results}[log.claims[0].number_ids[0]]
+    assert number.status == "confirmatory"
+    assert number.ci is not None
+    assert number.ci.hi is not None
+    assert number.ci.hi <= 0.25
+    assert dict(number.slice) == {"nonresponse": "counted_as_error", "generator": "example_swap"}
+
+
+def test_a_dirty_tree_forbids_support(make_log, all_checks_run):
+    code = {**PROVENANCE["code"], "dirty": True}
+    log = make_log(near_duplicates=AUDIT, provenance={**PROVENANCE, "code": code})
+    assert verdicts(log)["C1"] == "inconclusive"
+    assert log.claims[0].blocked_by == ["dirty_tree"]
+
+
+def test_a_leak_forbids_support(make_log, world, all_checks_run):
+    from dataclasses import replace
+
+    samples = list(world.manifest)
+    samples[0] = replace(samples[0], subjects=("test-0",))
+    log = make_log(near_duplicates=AUDIT, manifest=world.manifest.replace_samples(samples))
+    assert log.splits.overlap_counts["identity"] == 1
+    assert verdicts(log)["C1"] == "inconclusive"
+    assert "F02" in log.claims[0].blocked_by
+
+
+def test_a_late_protocol_forbids_support(make_log, world, tmp_path, all_checks_run):
+    plan = make_protocol()
+    book = Register(tmp_path)
+    book.record_opening(world.test.hash, now=NOON - timedelta(hours=9), before_protocol=True)
+    book.freeze(plan, now=NOON - timedelta(hours=1))
+    log = make_log(near_duplicates=AUDIT, protocol=plan, record=book.record())
+    assert verdicts(log)["C1"] == "inconclusive"
+    assert log.claims[0].blocked_by == ["F11"]
+    assert log.preregistration.deviations
+
+
+def test_too_little_data_is_inconclusive_and_says_so(make_log, all_checks_run):
+    log = make_log(world=made_world(people=(10, 40, 12)), near_duplicates=AUDIT)
+    assert set(verdicts(log).values()) == {"inconclusive"}
+    assert "too few" in log.claims[0].reason.lower()
+    assert any("carry no claim" in text for text in log.limitations)
+
+
+def test_every_number_names_its_table_detector_and_point(log, world):
+    known = {point.id for point in log.operating_points}
+    for number in log.results:
+        assert number.scores_sha256 == world.test.hash
+        assert number.detector == log.detectors[0].id
+        assert not number.operating_point or number.operating_point in known
+    assert {point.fitted_on for point in log.operating_points} == {"dev"}
+
+
+def test_the_log_says_synthetic_and_what_limits_it(log):
+    assert log.synthetic
+    text = " ".join(log.limitations)
+    for words in ("invented by a program", "Detectability is not safety", "F03", "re-encoding"):
+        assert words in text
+    assert len(log.limitations) == len(log.scope.limitations_zh)
+    assert len(log.scope.non_claims) == len(log.scope.non_claims_zh) >= 4
+
+
+def test_real_data_are_not_called_synthetic_nor_licensed(make_log):
+    log = make_log(world=made_world(synthetic=False))
+    assert not log.synthetic
+    assert not log.datasets[0].licence_allows_this_use
+    assert any("licence" in text for text in log.limitations)
+
+
+def test_nobody_writes_the_conclusion_but_the_assessor(log, make_log):
+    assert log.human_conclusion is None
+    own = {"text": "In my view ...", "name": "A. Assessor", "date": "2026-11-24"}
+    assert make_log(human_conclusion=own).human_conclusion == own
+
+
+def test_the_same_inputs_give_the_same_log(log, make_log):
+    assert make_log().to_json() == log.to_json()
+
+
+def test_a_tool_without_outputs_is_an_error_that_lists_the_generators(make_log):
+    with pytest.raises(ScoreError, match="local_warp"):
+        make_log(tool=make_tool(generator="not_there"))
+
+
+def test_a_declared_point_that_is_not_there_is_an_error(make_log):
+    with pytest.raises(ScoreError, match=r"bpcer_0\.1"):
+        make_log(protocol=make_protocol(operating_points=("bpcer_5", "bpcer_1", "bpcer_0.1")))
+
+
+def test_thresholds_fitted_on_test_cannot_be_assessed(make_log, world):
+    from deepassay.calibrator import dev_table_hash
+
+    points = [{**p.to_dict(), "dev_table_sha256": dev_table_hash(world.test)} for p in world.points]
+    with pytest.raises(LeakError, match="very table"):
+        make_log(bundle_info={**world.bundle, "operating_points": points})
+
+
+def test_without_a_manifest_less_is_shown_and_nothing_supported(make_log, all_checks_run):
+    log = make_log(manifest=None)
+    assert log.splits.disjoint_on == []
+    assert log.datasets[0].distributions == []
+
+
+def test_worst_generator_claims_rest_on_the_worst(make_log):
+    claim = {**CLAIMS[0], "about": "worst_generator"}
+    log = make_log(protocol=make_protocol(claims=[claim]))
+    number = {n.id: n for n in log.results}[log.claims[0].number_ids[0]]
+    assert number.slice["worst_generator"] == "local_warp"

@@ -1,0 +1,167 @@
+"""The assessment log: what it accepts, and each thing that no dossier may say."""
+
+import copy
+import json
+
+import pytest
+
+from deepassay.evidence.log import CHECK_IDS, SCHEMA_FILE, LogError, json_schema, parse_log, read_log, write_log
+
+ZERO = "0" * 64
+
+
+@pytest.fixture
+def example(shared):
+    return json.loads((shared / "reference" / "dossier.example.json").read_text())
+
+
+@pytest.fixture
+def document(log):
+    return copy.deepcopy(log.to_json())
+
+
+def test_the_reference_example_is_read_and_written_back_unchanged(example):
+    assert parse_log(example).to_json() == example
+
+
+def test_our_logs_satisfy_the_reference_schema(document, shared):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((shared / "reference" / "dossier.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(document)
+
+
+def test_the_committed_schema_is_the_model(document, example):
+    jsonschema = pytest.importorskip("jsonschema")
+    committed = json.loads(SCHEMA_FILE.read_text())
+    assert committed == json_schema(), "write it again: python -c 'from deepassay.evidence.log import ...'"
+    validator = jsonschema.Draft202012Validator(committed)
+    validator.check_schema(committed)
+    validator.validate(document)
+    validator.validate(example)
+
+
+def fitted_on_test(doc):
+    doc["operating_points"][0]["fitted_on"] = "test"
+
+
+def no_interval_no_reason(doc):
+    doc["results"][0]["ci"] = None
+    doc["results"][0].pop("no_ci_reason", None)
+
+
+def faces_without_consent(doc):
+    doc["privacy"].pop("consent_refs", None)
+    doc["privacy"]["contains_faces_or_voices"] = True
+
+
+def no_non_claim(doc):
+    doc["scope"]["non_claims"] = []
+
+
+def eleven_checks(doc):
+    doc["checks"] = doc["checks"][:11]
+
+
+def unknown_key(doc):
+    doc["something_else"] = 1
+
+
+SIX = (fitted_on_test, no_interval_no_reason, faces_without_consent, no_non_claim, eleven_checks, unknown_key)
+
+
+@pytest.mark.parametrize("spoil", SIX, ids=lambda f: f.__name__)
+def test_the_six_violations_are_refused_by_model_and_schema(document, spoil):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
+    parse_log(document)
+    assert schema.is_valid(document)
+    spoil(document)
+    with pytest.raises(LogError, match="hint:"):
+        parse_log(document)
+    assert not schema.is_valid(document)
+
+
+def overlap(doc):
+    doc["splits"]["overlap_counts"]["speaker"] = 1
+
+
+def near_duplicates(doc):
+    doc["splits"]["near_duplicate_audit"]["pairs_across_splits"] = 2
+
+
+def dirty(doc):
+    doc["reproducibility"]["code"]["dirty"] = True
+
+
+def failed_check(doc):
+    doc["checks"][2]["outcome"] = "fail"
+
+
+def check_not_run(doc):
+    doc["checks"][4]["outcome"] = "not_run"
+
+
+def under_powered(doc):
+    doc["results"][0]["status"] = "under_powered"
+
+
+def no_number(doc):
+    doc["claims"][0]["number_ids"] = []
+
+
+@pytest.mark.parametrize(
+    "spoil", [overlap, near_duplicates, dirty, failed_check, check_not_run, under_powered, no_number],
+    ids=lambda f: f.__name__,
+)  # fmt: skip
+def test_supported_is_refused_beside_what_bars_it(example, spoil):
+    assert parse_log(example).claims[0].verdict == "supported"
+    spoil(example)
+    with pytest.raises(LogError, match="cannot be supported"):
+        parse_log(example)
+    example["claims"][0]["verdict"] = "inconclusive"
+    assert parse_log(example).claims[0].verdict == "inconclusive"
+
+
+def test_a_check_that_does_not_apply_bars_nothing(example):
+    example["checks"][3] |= {"outcome": "not_run", "applicable": False}
+    assert parse_log(example).claims[0].verdict == "supported"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d["results"][0].update(operating_point="nowhere"), "operating point 'nowhere'"),
+        (lambda d: d["results"][0].update(detector="nobody"), "detector 'nobody'"),
+        (lambda d: d["claims"][0].update(number_ids=["N9"]), "unknown numbers"),
+        (lambda d: d["results"].append(d["results"][0]), "share an id"),
+        (lambda d: d["results"][0]["ci"].update(lo=0.9), "backwards"),
+        (lambda d: d["results"][0]["ci"].update(cluster_unit=None), "F06"),
+        (lambda d: d["results"][0]["support"]["count"].update(k=500), "more than all"),
+        (lambda d: d["results"][0].update(value=float("nan")), "results.0.value"),
+        (lambda d: d["operating_points"][0].update(dev_table_sha256=ZERO), "fitted on the table"),
+        (lambda d: d["checks"][11].update(id="F11"), "checks are missing: F12"),
+        (lambda d: d.update(schema_version="9"), "schema version '9'"),
+    ],
+)
+def test_contradictions_are_refused_by_name(example, change, words):
+    change(example)
+    with pytest.raises(LogError, match=words):
+        parse_log(example)
+
+
+def test_files_are_read_back_and_damage_is_named(log, tmp_path):
+    path = tmp_path / "log.json"
+    write_log(log, path)
+    assert read_log(path).to_json() == log.to_json()
+    path.write_text("{")
+    with pytest.raises(LogError, match="not a readable JSON"):
+        read_log(path)
+    path.write_text("[]")
+    with pytest.raises(LogError, match="not an assessment log"):
+        read_log(path)
+
+
+def test_there_are_twelve_checks():
+    assert CHECK_IDS[0] == "F01"
+    assert CHECK_IDS[-1] == "F12"
+    assert len(CHECK_IDS) == 12
