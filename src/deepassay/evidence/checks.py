@@ -534,7 +534,8 @@ def f11_selection(material: Material) -> CheckResult:
         "late_protocol": late, "other_protocols": len(foreign), "undeclared_detector": undeclared,
         "table_never_opened": unseen, "different_tables": len(tables),
     }  # fmt: skip
-    values = {"frozen": record["frozen_utc"], "opened": record["test_opened_utc"], "n": len(openings)}
+    times = {"frozen": str(record["frozen_utc"])[:19], "opened": str(record["test_opened_utc"])[:19]}
+    values = {**{name: f"{text.replace('T', ' ')} UTC" for name, text in times.items()}, "n": len(openings)}
     if late or foreign or mismatch or undeclared or unseen:
         return CheckResult(id="F11", outcome="fail", statistic=statistic, code="f11.fail", values=values)
     if len(openings) > 1:
