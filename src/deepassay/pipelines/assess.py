@@ -36,7 +36,8 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
     register = Register(run.protocol)
     mark = register.freeze(protocol)
     console.print(f"  protocol {protocol.name} {protocol.version} frozen as {mark[:12]}")
-    if not (run.scores("test").is_file() and run.scores("dev").is_file() and _same_bundle(run, bundle)):
+    scored = run.scores("test").is_file() and run.scores("dev").is_file() and _same_bundle(run, bundle)
+    if not scored or not register.openings():
         evaluate_run(run, console=console)
     manifest = run.manifest()
     console.print("  auditing the corpus for leaks and shortcuts")
