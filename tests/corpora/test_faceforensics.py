@@ -211,7 +211,7 @@ def test_without_lists_nothing_is_guessed(tmp_path):
     out = door(root, allow_partial=True).prepare()
     assert {s.split for s in out} == {""}
     assert out.info["inventory"]["partial"] is True
-    with pytest.raises(ManifestError, match="has no train.json"):
+    with pytest.raises(ManifestError, match=r"has no train\.json"):
         door(root, split_lists=str(tmp_path)).prepare()
 
 

@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from deepassay.corpora.inventory import Inventory, PublicCorpus, one_of
 from deepassay.errors import ConfigError, ManifestError
@@ -69,7 +69,13 @@ class FaceForensics(PublicCorpus):
         "github.com/ondyari/FaceForensics: dataset/README.md, dataset/splits/*.json, dataset/conversion_dict.json",
         "its download script (folders and file names; sent after the form)",
     )
-    published_counts = {"originals": 1000, "fakes per method": 1000, "train": 720, "dev": 140, "test": 140}
+    published_counts: ClassVar[Mapping[str, int]] = {
+        "originals": 1000,
+        "fakes per method": 1000,
+        "train": 720,
+        "dev": 140,
+        "test": 140,
+    }
 
     def __init__(
         self,
@@ -270,7 +276,7 @@ class DeepFakeDetection(PublicCorpus):
         "github.com/ondyari/FaceForensics: dataset/DeepFakeDetection/README.md and the download script",
         "Cai et al., AV-Deepfake1M, arXiv 2311.15308, table 1 (363 real, 3,068 fake)",
     )
-    published_counts = {"originals": 363, "fakes": 3068}
+    published_counts: ClassVar[Mapping[str, int]] = {"originals": 363, "fakes": 3068}
 
     def __init__(
         self,
