@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from deepassay.adapters.reading import read_key, read_scores
 from deepassay.cli import main
 from deepassay.errors import ScoreError
 from deepassay.pipelines.metrics import diagnose, label_words
@@ -83,6 +84,24 @@ def test_the_same_trials_give_the_same_numbers_from_every_format(folder, capsys,
     code, _, err = run(capsys, *csv)
     assert code == 2
     assert "--higher real" in err
+
+
+def test_our_own_calibrated_table(folder, capsys, tmp_path):
+    """A table of ours brings polarity, labels, clusters and llrs along: nothing needs to be said."""
+    ((table, _),) = read_scores(folder / "good.txt", key=read_key(folder / "key.txt"))
+    llr = 3.0 * table.column("score") - 4.5  # normal scores 0 and 3 with unit variance
+    table.with_llr(llr, dev_table_sha256="0" * 64).write(tmp_path / "test.parquet")
+    code, out, _ = run(capsys, tmp_path / "test.parquet", "--out", tmp_path / "r")
+    assert code == 0
+    assert "30 clusters (speaker)" in out
+    assert "higher = more likely fake" in out  # it was negated when it was imported, and is not again
+    assert "treat them as scores" not in out
+    numbers = {
+        n["id"]: n for n in json.loads((tmp_path / "r" / "metrics.json").read_text())["systems"]["good.txt"]["numbers"]
+    }
+    assert numbers["calibration_loss"]["value"] < 0.1
+    assert numbers["cllr"]["ci"]["method"] == "bootstrap_cluster_expanded"
+    assert (tmp_path / "r" / "tippett.svg").is_file()
 
 
 def test_paired_comparison(folder, capsys, tmp_path, monkeypatch):

@@ -91,10 +91,9 @@ def read_scores(
         table = ScoreTable.read(path)
         if higher == "real":
             raise ScoreError(f"{path}: scores of our own tables grow with fake", hint="leave out --higher real")
-        if key is not None:
-            return [_relabelled(table, key, path)]
-        meta = {**table.meta, "detector": table.meta.get("detector") or Path(path).name}
-        return [(ScoreTable(table.table, meta), [])]
+        meta = {**table.meta, "detector": table.meta.get("detector") or Path(path).name, "higher_in_file": "fake"}
+        table = ScoreTable(table.table, meta)
+        return [(table, [])] if key is None else [_relabelled(table, key, path)]
     if kind == "asvspoof":
         return [to_table(asvspoof.read_scores(path, higher=higher or "real"), key, name=name, llr=llr)]
     found = read_csv_scores(path, columns, higher=higher, label_words=label_words, systems=systems)

@@ -364,9 +364,8 @@ def _unit(system: _System, options: Options) -> str:
         return options.cluster_unit
     if not system.clustered:
         return "trial"
-    return options.columns.cluster or (
-        "speaker" if str(system.table.meta.get("adapter", "")).startswith("asvspoof") else "cluster"
-    )
+    adapter = str(system.table.meta.get("adapter", ""))
+    return options.columns.cluster or ("speaker" if adapter.startswith("asvspoof") else "subject, else source")
 
 
 def _measure(
