@@ -97,7 +97,7 @@ def test_our_own_calibrated_table(folder, capsys, tmp_path):
     assert "higher = more likely fake" in out  # it was negated when it was imported, and is not again
     assert "treat them as scores" not in out
     numbers = {
-        n["id"]: n for n in json.loads((tmp_path / "r" / "metrics.json").read_text())["systems"]["good.txt"]["numbers"]
+        n["id"]: n for n in json.loads((tmp_path / "r" / "metrics.json").read_text())["systems"]["test"]["numbers"]
     }
     assert numbers["calibration_loss"]["value"] < 0.1
     assert numbers["cllr"]["ci"]["method"] == "bootstrap_cluster_expanded"
