@@ -19,7 +19,7 @@ $(READY): requirements.lock setup.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) from requirements.lock (once; about a minute, several GB with the GPU libraries of torch)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r setup.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -17,6 +17,7 @@ from deepassay.pipelines.build import build, take
 from deepassay.pipelines.evaluate import evaluate_run
 from deepassay.pipelines.folder import RunFolder
 from deepassay.pipelines.terminal import terminal
+from deepassay.provenance import collect
 from deepassay.scores import ScoreTable
 from deepassay.screening.bundle import Bundle
 
@@ -50,8 +51,8 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
         test=ScoreTable.read(run.scores("test")),
         bundle_info=bundle_info(bundle),
         manifest=manifest,
-        provenance=run.provenance,
-        near_duplicates=found.near_duplicates,
+        provenance=collect(config=run.config, seeds=[int(run.config["seed"]), protocol.seed]),
+        audit=found,
         now=datetime.now(UTC),
     )
     paths = write_dossier(outcome, run.path / "dossier", languages=tuple(settings["languages"]))
