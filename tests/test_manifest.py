@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -72,6 +73,57 @@ def test_hash_is_of_content_alone():
     assert one.hash == manifest(*reversed(FULL), root="elsewhere").hash
     assert one.hash != manifest(replace(FULL[0], label=FAKE), *FULL[1:]).hash
     assert one.hash != manifest(*FULL[:2]).hash
+
+
+CHANGES = {
+    "sample_id": "c/other", "path": "b/x.png", "media": "video", "modality": "face", "label": None, "source_id": "s9",
+    "subjects": ("a", "c"), "generator": "H", "generator_family": "f2", "corpus": "d", "split": "dev", "channel": "q",
+    "attributes": {"k": "w"}, "licence": "MIT", "sha256": "1" * 64, "bytes": 8, "duration_s": 1.25, "width": 3,
+    "height": 3, "fps": 24.0, "rate_hz": 8000, "codec": "x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_hash_changes_with_every_cell(column):
+    rows = [sample(n, label=FAKE, subjects=("a", "b"), attributes={"k": "v"}, duration_s=1.0) for n in range(3)]
+    assert manifest(*rows).hash != manifest(rows[0], replace(rows[1], **{column: CHANGES[column]}), rows[2]).hash
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ({"corpus": "ab", "split": ""}, {"corpus": "a", "channel": "b"}),
+        ({"subjects": ("ab",)}, {"subjects": ("a", "b")}),
+        ({"subjects": ("",)}, {"subjects": ()}),
+        ({"attributes": {"k": ""}}, {"attributes": {}}),
+        ({"attributes": {"k": "ab"}}, {"attributes": {"ka": "b"}}),
+        ({"bytes": 0}, {"bytes": None}),
+        ({"licence": None}, {"licence": ""}),
+    ],
+)
+def test_hash_tells_apart_what_only_looks_alike(one, two):
+    assert manifest(sample(0, **{"corpus": "c", **one})).hash != manifest(sample(0, **{"corpus": "c", **two})).hash
+
+
+def test_hash_does_not_know_of_chunks_and_of_the_order_of_attributes():
+    rows = [sample(n, subjects=("a",) * (n % 3), attributes={"k": str(n), "a": "b"}) for n in range(50)]
+    whole = manifest(*rows)
+    parts = [whole.table.slice(n, 7) for n in range(0, 50, 7)]
+    assert Manifest(pa.concat_tables(parts), Path("r"), {}).hash == whole.hash
+    turned = [replace(r, attributes=dict(reversed(r.attributes.items()))) for r in rows]
+    assert manifest(*turned).hash == whole.hash
+
+
+def test_whole_columns_are_replaced_and_checked():
+    before = manifest(*FULL)
+    after = before.replace_columns({"split": ["train"] * len(before), "label": [FAKE] * len(before)}, note="n")
+    assert [s.split for s in after] == ["train"] * len(before)
+    assert after.info["note"] == "n"
+    assert after.hash != before.hash
+    with pytest.raises(ManifestError, match="split must be one of"):
+        before.replace_columns({"split": ["eval"] * len(before)})
+    with pytest.raises(ManifestError, match="cannot hold"):
+        before.replace_columns({"bytes": ["many"] * len(before)})
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
