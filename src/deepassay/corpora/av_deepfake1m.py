@@ -33,14 +33,14 @@ class AVDeepfake1M(PublicCorpus):
 
     Expected below ``root``, as the volumes unpack::
 
-        train_metadata.json, val_metadata.json    [{"file": "id00012/21Ux.../00001/real.mp4", "modify_type": ...}, ...]
+        train_metadata.json, val_metadata.json    [{"file": "id00012/21Ux.../00001/real.mp4", "modify_type": ...}]
         train/<file>, val/<file>
         test_files.txt, test/<file>               (only with test=true: samples without a label)
 
     Picture and sound are changed apart: ``modality=face`` asks whether the picture was (``visual_modified``,
     ``both_modified``), ``modality=voice`` whether the sound was. ``manipulated`` says which, ``fake_segments``
-    (seconds) where. A row whose type contradicts its segments or its file name is a problem. A recording and its three fakes lie
-    in one folder, which is their source. ``val`` is ``dev`` here.
+    (seconds) where. A row whose type contradicts its segments or its file name is a problem. A recording and its three
+    fakes lie in one folder, which is their source. ``val`` is ``dev`` here.
 
     Args:
         root: folder that holds the metadata.

@@ -45,8 +45,8 @@ class FakeAVCeleb(PublicCorpus):
         FakeVideo-FakeAudio/African/men/id00076/00109_10_id00476_wavtolip.mp4
 
     Picture and sound are faked apart, so a clip has **two labels**: ``modality=face`` takes the picture's (a cloned
-    voice over the real picture is real), ``modality=voice`` the sound's. ``manipulated`` says what was made. The type must
-    agree with its category letter (A to D) and ``real`` as a method with type A. Rows that name one file twice are
+    voice over the real picture is real), ``modality=voice`` the sound's. ``manipulated`` says what was made. The type
+    must agree with its category letter (A to D) and ``real`` as a method with type A. Rows that name one file twice are
     joined, which is how it was released, and counted.
 
     No split is published: use ``split=subject``. People carry VoxCeleb2's ids (``voxceleb2/id00076``): the subject
