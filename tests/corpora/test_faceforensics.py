@@ -118,7 +118,7 @@ def test_folder_names_repeat_so_video_auc_is_per_sample_id(whole, official):
     """
     out = door(whole, split_lists=str(official / "ffpp_splits")).prepare().split("test")
     frames = 8
-    strength = {"": -2.0, "Deepfakes": 2.2, "Face2Face": 1.6, "FaceSwap": 1.4, "NeuralTextures": -1.6}
+    strength = {"": -2.0, "Deepfakes": 2.2, "Face2Face": 1.6, "FaceSwap": 1.4, "NeuralTextures": -1.95}
     rng = np.random.Generator(np.random.PCG64(20261123))
     per_frame = {s.sample_id: strength[s.generator] + rng.normal(0.0, 1.0, frames) for s in out}
     table = ScoreTable.from_scored(
@@ -138,7 +138,7 @@ def test_folder_names_repeat_so_video_auc_is_per_sample_id(whole, official):
     )
     assert len(groups) == 280
     assert wrong > 0.999
-    assert 0.85 < correct < 0.95
+    assert 0.87 < correct < 0.90
     by_hand = np.mean(
         [
             (f > r) + 0.5 * (f == r)
@@ -243,9 +243,22 @@ def test_unknown_words_are_refused_before_anything_is_read(options):
         door("nowhere", **options)
 
 
-def test_recording_needs_its_list(tmp_path):
+def test_recording_needs_its_list_and_names_what_it_lacks(tmp_path):
+    root = small(tmp_path)
     with pytest.raises(ManifestError, match=r"conversion_dict\.json"):
-        door(small(tmp_path), people="recording", allow_partial=True).prepare()
+        door(root, people="recording", allow_partial=True).prepare()
+    known = {s: f"video{int(s) // 2} 0" for s in ("000", "001", "002", "003", "010", "011", "020")}
+    (root / "conversion_dict.json").write_text(json.dumps({**known, "021": "odd"}))
+    out = door(root, people="recording", allow_partial=True).prepare()
+    said = [p for p in out.info["inventory"]["problems"] if not p.startswith("count: ")]
+    assert said == [
+        "missing: conversion_dict.json: recording of sequence 021",
+        "unparsable: conversion_dict.json, line 8: 021: 'odd' is not '<youtube id> <number>'",
+    ]
+    people = {s.path.rsplit("/", 1)[1]: s.subjects for s in out}
+    assert people["000_003.mp4"] == ("youtube/video0", "youtube/video1")
+    assert people["010_011.mp4"] == ("youtube/video5",)
+    assert people["021_020.mp4"] == ("faceforensics/021", "youtube/video10")
 
 
 def dfd(root, **options) -> DeepFakeDetection:

@@ -110,6 +110,8 @@ class FaceForensics(PublicCorpus):
         recordings = self._recordings(inventory)
         self._shared = _in_two_splits(recordings, split_of)
         inventory.count("recordings in two official splits", len(self._shared), None)
+        for sequence in sorted(set(split_of) - set(recordings)) if self.people == "recording" else ():
+            inventory.problem("missing", f"conversion_dict.json: recording of sequence {sequence}")
         for split in ("train", "dev", "test"):
             if pairs:
                 found = sum(s == split for s in split_of.values())
@@ -180,7 +182,8 @@ class FaceForensics(PublicCorpus):
 
     def _people(self, sequences: Sequence[str], recordings: Mapping[str, str]) -> tuple[str, ...]:
         if self.people == "recording":
-            return tuple(dict.fromkeys(f"youtube/{recordings[s]}" for s in sequences))
+            known = (f"youtube/{recordings[s]}" if s in recordings else f"faceforensics/{s}" for s in sequences)
+            return tuple(dict.fromkeys(known))
         return tuple(f"faceforensics/{s}" for s in sequences)
 
     def _pairs(self, inventory: Inventory) -> dict[str, list[tuple[str, str]]]:
