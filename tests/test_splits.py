@@ -16,7 +16,16 @@ from deepassay.corpora.table import TableCorpus
 from deepassay.errors import ConfigError, LeakError, ManifestError
 from deepassay.labels import FAKE, REAL
 from deepassay.manifest import Manifest, Sample
-from deepassay.splits import LEFT_OUT, TIED, GroupHoldout, OfficialSplit, SubjectSplit, assert_disjoint
+from deepassay.splits import (
+    LEFT_OUT,
+    TIED,
+    FoldSplit,
+    GroupHoldout,
+    LeaveGeneratorsOut,
+    OfficialSplit,
+    SubjectSplit,
+    assert_disjoint,
+)
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -319,3 +328,84 @@ def test_the_real_corpora_split_with_at_least_three_generators_out_of_training(s
         assert facts["counts"][split]["real"] >= 60, "fewer cannot support a 5 % operating point"
         assert facts["counts"][split]["fake"] >= 20
     assert facts["counts"]["train"]["fake"] >= 300
+
+
+def crowd(n: int) -> list[Sample]:
+    """Two real and one fake sample a person, and a swap of every person with the next but one."""
+    out = []
+    for k in range(n):
+        out += [real(f"{k}a", f"p{k}", source_id=f"s{k}a"), real(f"{k}b", f"p{k}", source_id=f"s{k}b")]
+        out += [fake(f"{k}c", f"p{k}", source_id=f"s{k}a"), fake(f"{k}d", f"p{k}", f"p{(k + 2) % n}", generator="H")]
+    return out
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_hashed_units_stay_where_they_are_when_rows_are_added(seed):
+    small, large = manifest(crowd(40)), manifest(crowd(40)[:-2] + [real(f"x{k}", f"q{k}") for k in range(300)])
+    split = SubjectSplit(assignment="hash", seed=seed)
+    before, after = placed(split.apply(small)), placed(split.apply(large))
+    both = before.keys() & after.keys()
+    assert len(both) > 100
+    assert all(before[k] == after[k] for k in both)
+
+
+def test_canary_dealt_units_do_move_when_rows_are_added():
+    small, large = manifest(crowd(40)), manifest(crowd(40) + [real(f"x{k}", f"q{k}") for k in range(300)])
+    before, after = placed(SubjectSplit().apply(small)), placed(SubjectSplit().apply(large))
+    assert any(before[k] != after[k] for k in before.keys() & after.keys())
+
+
+def test_hashed_swaps_are_kept_where_both_people_are_and_the_others_counted():
+    rows = crowd(200)
+    out = SubjectSplit(assignment="hash").apply(manifest(rows))
+    assert_disjoint(out)
+    where = {s.subjects[0]: s.split for s in out if s.label == REAL}
+    kept = placed(out)
+    agree = {s.sample_id for s in rows if len({where[p] for p in s.subjects}) == 1}
+    assert set(kept) == agree
+    assert sum(out.info["split"]["dropped"][TIED].values()) == len(rows) - len(agree)
+    shares = {k: sum(v.values()) / len(out) for k, v in out.counts().items()}
+    assert shares["train"] == pytest.approx(0.6, abs=0.15)
+
+
+@pytest.mark.parametrize("assignment", ["balanced", "hash"])
+def test_every_person_is_in_test_in_one_fold_and_in_dev_in_one(assignment):
+    tests, devs = [], []
+    for fold in range(4):
+        out = FoldSplit(folds=4, fold=fold, assignment=assignment).apply(manifest(people(80)))
+        assert_disjoint(out)
+        tests += sorted({s.cluster for s in out.split("test")})
+        devs.append({s.cluster for s in out.split("dev")})
+    assert sorted(tests) == sorted({s.cluster for s in manifest(people(80))})
+    assert not devs[0] & devs[1]
+
+
+def test_a_fold_keeps_swaps_of_people_who_all_train():
+    out = FoldSplit(folds=5, assignment="hash").apply(manifest(crowd(200)))
+    where = {s.subjects[0]: s.split for s in out if s.label == REAL}
+    lost = [s for s in crowd(200) if len({where[p] for p in s.subjects}) > 1]
+    assert sum(out.info["split"]["dropped"][TIED].values()) == len(lost)
+    assert_disjoint(out)
+
+
+@pytest.mark.parametrize("values", [{"folds": 2}, {"fold": 5}, {"fold": -1}, {"assignment": "luck"}])
+def test_folds_that_do_not_exist_are_refused(values):
+    with pytest.raises(ConfigError, match="hint: "):
+        FoldSplit(**values)
+
+
+def test_leaving_generators_out_asks_for_one_and_keeps_it_out():
+    rows = people(60) + [fake(f"n{k}", f"p{k}", generator="New") for k in range(60)]
+    with pytest.raises(ConfigError, match="New"):
+        LeaveGeneratorsOut().apply(manifest(rows))
+    out = LeaveGeneratorsOut(test=["New"]).apply(manifest(rows))
+    assert {s.split for s in out if s.generator == "New"} == {"test"}
+    assert_disjoint(out)
+
+
+def test_assigned_words_that_clash_do_not_depend_on_the_order_of_rows():
+    rows = [real(k, f"p{k}", attributes={"place": "x" if k % 2 else "y"}) for k in range(40)]
+    rows += [fake(f"f{k}", f"p{k}") for k in range(40)]
+    split = SubjectSplit(assign={"train": ["p1"], "test": ["place=x"]})
+    assert placed(split.apply(manifest(rows))) == placed(split.apply(manifest(rows[::-1])))
+    assert placed(split.apply(manifest(rows)))[rows[1].sample_id] == "test"
