@@ -651,7 +651,7 @@ def curves(
     if len(shown) > 1:
         groups[highlight] = given.value[given.generator == highlight]
     low, high = np.percentile(given.value, [0.5, 99.5])
-    margin = 0.05 * (high - low) or 1.0
+    margin = max(0.05 * (high - low), 0.01)  # scores that hardly differ still need bins wider than the rounding
     edges = np.linspace(low - margin, high + margin, bins + 1)
     out["densities"] = {
         "edges": _plain(edges),
