@@ -41,7 +41,9 @@ def test_librispeech_reader_chapter_split_and_sex(tmp_path, monkeypatch):
     }  # fmt: skip
     one = next(s for s in manifest if s.path.endswith("84-121123-0001.flac"))
     assert (one.cluster, one.source_id) == ("librispeech/84", "librispeech/84/121123")
-    assert one.attributes == {"language": "en", "subset": "dev-clean", "gender": "female"}
+    assert one.attributes == {
+        "language": "en", "parent": "LibriSpeech", "subset": "dev-clean", "gender": "female",
+    }  # fmt: skip
     assert len(libri(tmp_path, monkeypatch, subsets=["test-clean"]).prepare()) == 1
 
 
@@ -142,7 +144,9 @@ def test_common_voice_lists_are_its_split(tmp_path):
     put(tmp_path, files | {f"cv-corpus-1/en/clips/c_{n}.mp3": "" for n in (1, 2, 3)})
     manifest = CommonVoice(root=str(tmp_path), language="en", progress=False).prepare()
     assert {(s.cluster, s.split, s.label) for s in manifest} == {("aa", "train", 0), ("bb", "test", 0)}
-    assert manifest[0].attributes == {"language": "en", "age": "thirties", "gender": "male"}
+    assert manifest[0].attributes == {
+        "language": "en", "parent": "Common Voice", "age": "thirties", "gender": "male",
+    }  # fmt: skip
     alone = CommonVoice(root=str(tmp_path), language="en", lists=["validated"], progress=False).prepare()
     assert [(s.cluster, s.split) for s in alone] == [("cc", "")]
     (tmp_path / "cv-corpus-1/en/clips/c_2.mp3").unlink()

@@ -27,7 +27,7 @@ def test_lists_become_samples(copy, below):
     manifest = SpoofCeleb(root=str(copy / below), progress=False).prepare()
     assert manifest.counts() == {s: {"real": 1, "fake": 1, "unlabelled": 0} for s in ("train", "dev", "test")}
     real = next(s for s in manifest if s.label == REAL)
-    assert (real.generator, real.subjects, real.source_id) == ("", ("id10318",), "voxceleb1/YYsxcZ5saac")
+    assert (real.generator, real.subjects, real.source_id) == ("", ("voxceleb1/id10318",), "voxceleb1/YYsxcZ5saac")
     fake = next(s for s in manifest if s.label == FAKE)
     assert (fake.generator, fake.generator_family, fake.source_id) == ("SpoofCeleb-a06", "TTS", "")
 

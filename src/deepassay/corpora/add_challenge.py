@@ -11,12 +11,16 @@ from deepassay.labels import FAKE
 from deepassay.manifest import Sample
 
 
-def _trials(inventory: Inventory, listing: str, generator: str, attributes: Mapping[str, str]) -> Iterable[Trial]:
+def _trials(
+    inventory: Inventory, listing: str, generator: str, attributes: Mapping[str, str], genuine: Mapping[str, str]
+) -> Iterable[Trial]:
+    """Trials of a list, with attributes of all and of the genuine ones."""
     for line, (name, word) in rows(inventory, listing, 2):
         label = label_of(inventory, word, GENUINE, listing, line)
         if label is not None:
             made = {"generator": generator, "generator_family": "unnamed"} if label == FAKE else {}
-            yield Trial(bare(name), label, {**made, "attributes": dict(attributes)})
+            about = dict(attributes) if label == FAKE else {**attributes, **genuine}
+            yield Trial(bare(name), label, {**made, "attributes": about})
 
 
 class ADD2022(PublicCorpus):
@@ -89,7 +93,7 @@ class ADD2022(PublicCorpus):
             own = (p for p in found if p.endswith(".wav") and f"/{folder}/" in f"/{p}")
             files = by_name(inventory, own, what=f"add2022 {part}")
             about = {"language": "zh", "part": part, "fakes_are": kind}
-            trials = list(_trials(inventory, at, "ADD2022-unnamed", about))
+            trials = list(_trials(inventory, at, "ADD2022-unnamed", about, {}))
             count_classes(inventory, part, (t.label for t in trials), self.published_counts)
             expected = f"{folder}/{{}}.wav"
             for path, trial in present(inventory, trials, files, at=expected.format, what=f"add2022 {part}"):
@@ -143,7 +147,7 @@ class ADD2023(PublicCorpus):
             own = (p for p in found if p.endswith(".wav") and PurePosixPath(p).parent == folder)
             files = by_name(inventory, own, what=f"add2023 {part}")
             about = {"language": "zh", "part": part}
-            trials = list(_trials(inventory, listing, "ADD2023-unnamed", about))
+            trials = list(_trials(inventory, listing, "ADD2023-unnamed", about, {"parent": "AISHELL-3"}))
             count_classes(inventory, part, (t.label for t in trials), self.published_counts)
             split = "test" if part.startswith("test") else part if part in ("train", "dev") else ""
             expected = f"{folder}/{{}}.wav"

@@ -215,13 +215,13 @@ class ASVspoof2019LA(_ASVspoof2019):
 
     def _attack(self, attack: str) -> dict[str, Any] | None:
         if not attack:
-            return {"attributes": {"language": "en"}}
+            return {"attributes": {"language": "en", "parent": "VCTK"}}
         if attack not in ATTACKS_2019:
             return None
         family, waveform = ATTACKS_2019[attack]
         return {
             "generator_family": family,
-            "attributes": {"language": "en", "attack": attack, "waveform_generator": waveform},
+            "attributes": {"language": "en", "parent": "VCTK", "attack": attack, "waveform_generator": waveform},
         }
 
 
@@ -244,7 +244,7 @@ class ASVspoof2019PA(_ASVspoof2019):
 
     def _attack(self, attack: str) -> dict[str, Any] | None:
         if not attack:
-            return {"attributes": {"language": "en"}}
+            return {"attributes": {"language": "en", "parent": "VCTK"}}
         if len(attack) != 2 or not set(attack) <= set("ABC"):
             return None
         distance = {"A": "10-50 cm", "B": "50-100 cm", "C": "over 100 cm"}[attack[0]]
@@ -253,6 +253,7 @@ class ASVspoof2019PA(_ASVspoof2019):
             "generator_family": "replay",
             "attributes": {
                 "language": "en",
+                "parent": "VCTK",
                 "attack": attack,
                 "attacker_to_talker": distance,
                 "replay_device": quality,
@@ -384,8 +385,8 @@ class ASVspoof2021LA(_ASVspoof2021):
             "generator_family": family,
             "channel": f"{cells[2]} {cells[3]}",
             "attributes": attributes(
-                language="en", attack=attack, waveform_generator=waveform, codec=codec, transmission=cells[3],
-                trim=cells[6], subset=cells[7],
+                language="en", parent="VCTK", attack=attack, waveform_generator=waveform, codec=codec,
+                transmission=cells[3], trim=cells[6], subset=cells[7],
             ),
         }  # fmt: skip
 
@@ -420,6 +421,7 @@ class ASVspoof2021DF(_ASVspoof2021):
             "generator_family": family,
             "channel": cells[2],
             "attributes": attributes(
+                parent="VCTK" if source == "asvspoof" else source.upper(),
                 attack=attack, source=source, vocoder=cells[8] if attack else "", trim=cells[6], subset=cells[7],
                 task=cells[9], team=cells[10], gender_pair=cells[11], target_language=cells[12],
             ),
@@ -495,7 +497,7 @@ class ASVspoof5(_WithSubsets):
                     "generator_family": ATTACKS_5.get(attack, ""),
                     "channel": "" if codec == "-" else f"{codec} {quality}",
                     "attributes": attributes(
-                        language="en", attack=attack, attack_tag=tag, gender=GENDERS.get(gender.lower()),
+                        language="en", parent="MLS", attack=attack, attack_tag=tag, gender=GENDERS.get(gender.lower()),
                         codec=CODECS_5.get(codec), codec_quality="" if codec == "-" else quality,
                     ),
                 },

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 from deepassay.corpora.inventory import Inventory, PublicCorpus, one_of
-from deepassay.corpora.voice_lists import attributes
+from deepassay.corpora.voice_lists import PARENTS, attributes
 from deepassay.labels import FAKE, REAL
 from deepassay.manifest import Sample
 
@@ -86,7 +86,7 @@ class CFAD(PublicCorpus):
                 source_id=read.group("utterance") if read else "" if fake else f"cfad/{origin}/{name.split('_')[0]}",
                 channel="" if version == "clean" else version,
                 attributes=attributes(
-                    language="zh", version=version, part=part, parent="" if fake else origin,
+                    language="zh", version=version, part=part, parent="" if fake else PARENTS.get(origin, origin),
                     codec=name.rsplit("_", 1)[-1] if version == "codec" and "_" in name else "",
                 ),
             )  # fmt: skip

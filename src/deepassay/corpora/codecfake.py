@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import ClassVar, Literal
 
 from deepassay.corpora.inventory import Inventory, PublicCorpus, one_of
-from deepassay.corpora.voice_lists import Trial, bare, by_name, count_classes, label_of, present, rows
+from deepassay.corpora.voice_lists import Trial, attributes, bare, by_name, count_classes, label_of, present, rows
 from deepassay.labels import FAKE, REAL
 from deepassay.manifest import Sample
 
@@ -68,7 +68,7 @@ class CodecFakeWu(PublicCorpus):
             yield self.sample(
                 path, label=FAKE if codec else REAL, generator=f"CodecFake-{codec}" if codec else "",
                 generator_family="neural codec" if codec else "", subjects=(match.group("reader"),),
-                source_id=match.group("utterance"), attributes={"language": "en"},
+                source_id=match.group("utterance"), attributes={"language": "en", "parent": "VCTK"},
             )  # fmt: skip
         if self.bona_fide and not numbers[""]:
             inventory.problem(
@@ -164,6 +164,7 @@ class CodecfakeXie(PublicCorpus):
                 continue
             name = bare(file)
             read = re.fullmatch(r"(?:F0\d_)?(?P<utterance>(?P<reader>SSB\d{4})\d{4}|(?P<vctk>p\d+|s5)_\d+)", name)
+            parent = "" if read is None else "AISHELL-3" if read.group("reader") else "VCTK"
             generator = "" if label == REAL else f"Codecfake-{f'A{code[1:]}' if code[0] == 'L' else f'F0{code}'}"
             family = "" if label == REAL else "audio language model" if code[0] == "L" else "neural codec"
             yield Trial(
@@ -171,6 +172,7 @@ class CodecfakeXie(PublicCorpus):
                 {
                     "generator": generator, "generator_family": family,
                     "subjects": ((read.group("reader") or read.group("vctk")),) if read else (),
-                    "source_id": read.group("utterance") if read else "", "attributes": {"part": part},
+                    "source_id": read.group("utterance") if read else "",
+                    "attributes": attributes(part=part, parent=parent),
                 },
             )  # fmt: skip

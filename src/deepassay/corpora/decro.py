@@ -5,7 +5,17 @@ from pathlib import PurePosixPath
 from typing import ClassVar, Literal
 
 from deepassay.corpora.inventory import Inventory, PublicCorpus, one_of
-from deepassay.corpora.voice_lists import KEYS, Trial, attributes, by_name, count_classes, label_of, present, rows
+from deepassay.corpora.voice_lists import (
+    KEYS,
+    PARENTS,
+    Trial,
+    attributes,
+    by_name,
+    count_classes,
+    label_of,
+    present,
+    rows,
+)
 from deepassay.labels import FAKE
 from deepassay.manifest import Sample
 
@@ -92,11 +102,12 @@ class DECRO(PublicCorpus):
                 subjects = (speaker,)
             else:
                 subjects = (f"{system}/{speaker}",)
+            parent = "" if fake else "VCTK" if code == "en" else PARENTS.get(system.lower(), system)
             family = "" if not fake else "VC" if system.lower().startswith(_VC) else "vocoder or TTS"
             yield Trial(
                 name, label,
                 {
                     "subjects": subjects, "generator": f"DECRO-{system}" if fake else "", "generator_family": family,
-                    "attributes": attributes(language="zh" if code == "ch" else "en", parent="" if fake else system),
+                    "attributes": attributes(language="zh" if code == "ch" else "en", parent=parent),
                 },
             )  # fmt: skip

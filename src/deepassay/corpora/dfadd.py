@@ -58,7 +58,8 @@ class DFADD(PublicCorpus):
             generator, family = FOLDERS[folder]
             yield self.sample(
                 path, label=FAKE if generator else REAL, split=_SPLITS[part], generator=generator,
-                generator_family=family, subjects=(reader,), source_id=utterance, attributes={"language": "en"},
+                generator_family=family, subjects=(reader,), source_id=utterance,
+                attributes={"language": "en", "parent": "VCTK"},
             )  # fmt: skip
         for folder in FOLDERS:
             for part in _SPLITS:

@@ -124,5 +124,7 @@ class MLAAD(PublicCorpus):
             yield self.sample(
                 path, label=REAL, source_id=f"m-ailabs/{bare(path)}", licence="M-AILABS licence",
                 subjects=(f"m-ailabs/{book.group('reader')}",) if book else (),
-                attributes=attributes(language=language, gender=book.group("gender") if book else ""),
+                attributes=attributes(
+                    language=language, parent="M-AILABS", gender=book.group("gender") if book else ""
+                ),
             )  # fmt: skip

@@ -140,7 +140,7 @@ class PartialSpoof(PublicCorpus):
             segments = self._segments(inventory, subset, at, trials)
             expected = f"database/{subset}/con_wav/{{}}.wav"
             for path, trial in present(inventory, trials, files, at=expected.format, what=f"partialspoof {subset}"):
-                about = {"language": "en", **segments.get(trial.name, {})}
+                about = {"language": "en", "parent": "VCTK", **segments.get(trial.name, {})}
                 yield self.sample(path, label=trial.label, split=_SPLITS[subset], attributes=about, **trial.values)
 
     def _trials(self, inventory: Inventory, listing: str) -> Iterable[Trial]:

@@ -80,7 +80,9 @@ class LibriSpeech(PublicCorpus):
                 yield self.sample(
                     path, label=REAL, split=subset.split("-")[0], subjects=(f"librispeech/{reader}",),
                     source_id=f"librispeech/{reader}/{chapter}",
-                    attributes=attributes(language="en", subset=subset, gender=genders.get(reader)),
+                    attributes=attributes(
+                        language="en", parent="LibriSpeech", subset=subset, gender=genders.get(reader)
+                    ),
                 )  # fmt: skip
 
     def _utterances(self, inventory: Inventory, transcript: str) -> list[str]:
@@ -136,7 +138,7 @@ class LJSpeech(PublicCorpus):
         for path in inventory.expect(listed, found=sounds, what="ljspeech"):
             yield self.sample(
                 path, label=REAL, subjects=("LJ",), source_id=bare(path),
-                attributes={"language": "en", "gender": "female"},
+                attributes={"language": "en", "parent": "LJSpeech", "gender": "female"},
             )  # fmt: skip
 
 
@@ -207,7 +209,8 @@ class VCTK(PublicCorpus):
             readers.add(reader)
             yield self.sample(
                 path, label=REAL, subjects=(reader,), source_id=utterance,
-                channel=self.microphone if newer else "", attributes={"language": "en", **about.get(reader, {})},
+                channel=self.microphone if newer else "",
+                attributes={"language": "en", "parent": "VCTK", **about.get(reader, {})},
             )  # fmt: skip
         what = f"{self.release} {self.microphone} readers" if newer else f"{self.release} readers"
         inventory.count(what, len(readers), self.published_counts.get(what))
@@ -264,7 +267,7 @@ class AISHELL3(PublicCorpus):
                 readers.add(reader)
                 yield self.sample(
                     path, label=REAL, split=part, subjects=(reader,), source_id=bare(path),
-                    attributes={"language": "zh", **about.get(reader, {})},
+                    attributes={"language": "zh", "parent": "AISHELL-3", **about.get(reader, {})},
                 )  # fmt: skip
         inventory.count("utterances", total, self.published_counts.get("utterances"))
         inventory.count("readers", len(readers), self.published_counts.get("readers"))
@@ -363,7 +366,7 @@ class CommonVoice(PublicCorpus):
                 yield self.sample(
                     path, label=REAL, split="" if name == "validated" else name, subjects=(row["client_id"],),
                     attributes=attributes(
-                        language=row.get("locale") or self.language, age=row.get("age"),
+                        language=row.get("locale") or self.language, parent="Common Voice", age=row.get("age"),
                         gender=GENDERS.get(gender, gender), accent=row.get("accents") or row.get("accent"),
                         release=self.release,
                     ),

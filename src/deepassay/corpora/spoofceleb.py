@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import ClassVar, Literal
 
 from deepassay.corpora.inventory import Inventory, PublicCorpus
-from deepassay.corpora.voice_lists import Trial, count_classes, present, table
+from deepassay.corpora.voice_lists import Trial, attributes, count_classes, present, table
 from deepassay.labels import FAKE, REAL
 from deepassay.manifest import Sample
 
@@ -52,11 +52,11 @@ class SpoofCeleb(PublicCorpus):
                 continue
             real = attack == "a00"
             values: Mapping[str, object] = {
-                "subjects": (row["speaker"],),
+                "subjects": (f"voxceleb1/{row['speaker']}",),
                 "generator": "" if real else f"SpoofCeleb-{attack}",
                 "generator_family": "" if real else "TTS",
                 "source_id": self._source(row["file"]) if real else "",
-                "attributes": {"attack": attack} if not real else {},
+                "attributes": attributes(parent="VoxCeleb1", attack="" if real else attack),
             }
             yield Trial(row["file"], REAL if real else FAKE, values)
 

@@ -14,6 +14,8 @@ SOUND = (".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a")
 # ASVspoof's words, which most later voice corpora took over; their own numbers (bona fide = 1) are never read.
 KEYS: Mapping[str, int] = {"bonafide": REAL, "bona-fide": REAL, "spoof": FAKE}
 GENUINE: Mapping[str, int] = {"genuine": REAL, "fake": FAKE}
+# Parent corpora by the names that lists and folders use, as attribute ``parent`` spells them in every door.
+PARENTS = {"aishell1": "AISHELL-1", "aishell2": "AISHELL-2", "aishell3": "AISHELL-3", "thchs30": "THCHS-30"}
 GENDERS = {"f": "female", "m": "male", "female": "female", "male": "male"}
 
 

@@ -102,7 +102,8 @@ class WaveFake(PublicCorpus):
             yield self.sample(
                 path, label=FAKE, generator=f"WaveFake-{generator}",
                 generator_family="TTS" if folder == _TTS else "vocoder", subjects=(speaker,),
-                source_id=match.group(1) if match else "", attributes={"language": language},
+                source_id=match.group(1) if match else "",
+                attributes={"language": language, "parent": "JSUT" if speaker == "JSUT" else "LJSpeech"},
             )  # fmt: skip
         for folder in FOLDERS:
             inventory.count(folder, numbers.pop(folder, 0), self.published_counts.get(folder))
@@ -129,5 +130,5 @@ class WaveFake(PublicCorpus):
             yield self.sample(
                 path, label=REAL, subjects=(speaker,), source_id=bare(path),
                 licence="public domain" if what == "LJSpeech" else "CC BY-SA 4.0 (texts); audio: see JSUT's licence",
-                attributes={"language": language, "recorded_for": what},
+                attributes={"language": language, "parent": what},
             )  # fmt: skip
