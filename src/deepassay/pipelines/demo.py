@@ -28,7 +28,8 @@ def commands(modality: str, runs: Path, overrides: list[str]) -> list[list[str]]
     experiment, tool = JOBS[modality]
     run = runs / experiment
     return [
-        ["train", f"experiment={experiment}", f"hydra.run.dir={run}", *overrides],
+        # The test split stays shut until `assess` has frozen its protocol.
+        ["train", f"experiment={experiment}", f"hydra.run.dir={run}", "then=[export]", *overrides],
         ["assess", f"run={run}", f"tool={tool}", f"hydra.run.dir={run}"],
     ]
 
