@@ -30,6 +30,8 @@ class LCNN(Detector):
     Args:
         frontend: "lfcc" (20 ms frames, 20 coefficients with two slopes) or "logmel".
         width: factor on all channel counts; 1 is the paper's, 0.5 and below suit small corpora and two CPU cores.
+        pool: over time: "statistics" (mean and standard deviation, as in x-vectors, Snyder et al., ICASSP 2018) or
+            "mean".
         drop_rate: dropout before the classifier (the paper uses 0.75).
         rate_hz, n_filters, n_coefficients, hop_s, deltas, floor, normalise: see `frontends.LFCC`; the cepstral ones
             do nothing for "logmel".
@@ -41,7 +43,8 @@ class LCNN(Detector):
     modality = "voice"
 
     def __init__(
-        self, *, frontend: str = "lfcc", width: float = 1.0, drop_rate: float = 0.5, rate_hz: int = 16000,
+        self, *, frontend: str = "lfcc", width: float = 1.0, pool: str = "statistics", drop_rate: float = 0.5,
+        rate_hz: int = 16000,
         n_filters: int = 20, n_coefficients: int = 20, hop_s: float = 0.01, deltas: int = 2, floor: float = 1e-6,
         normalise: str = "mean",
     ) -> None:  # fmt: skip
@@ -60,6 +63,8 @@ class LCNN(Detector):
                 f"the front end gives {self.frontend.features} features, the network halves them four times",
                 hint="use at least 16: more coefficients or deltas",
             )
+        if pool not in ("statistics", "mean"):
+            raise ConfigError(f"pool is {pool!r}", hint="use statistics or mean")
         if width <= 0 or not 0 <= drop_rate < 1:
             raise ConfigError(f"width {width}, drop_rate {drop_rate}", hint="width above 0, drop_rate in [0, 1)")
 
@@ -71,18 +76,20 @@ class LCNN(Detector):
         def conv(inside: int, out: int, kernel: int) -> list[nn.Module]:
             return [nn.Conv2d(inside, 2 * out, kernel, padding=kernel // 2), MaxFeatureMap()]
 
-        pool = nn.MaxPool2d(2, ceil_mode=False)
+        halve = nn.MaxPool2d(2)
         self.input_norm = nn.BatchNorm2d(1)
         self.body = nn.Sequential(
-            *conv(1, c32, 5), pool,
-            *conv(c32, c32, 1), nn.BatchNorm2d(c32), *conv(c32, c48, 3), pool, nn.BatchNorm2d(c48),
-            *conv(c48, c48, 1), nn.BatchNorm2d(c48), *conv(c48, c64, 3), pool,
+            *conv(1, c32, 5), halve,
+            *conv(c32, c32, 1), nn.BatchNorm2d(c32), *conv(c32, c48, 3), halve, nn.BatchNorm2d(c48),
+            *conv(c48, c48, 1), nn.BatchNorm2d(c48), *conv(c48, c64, 3), halve,
             *conv(c64, c64, 1), nn.BatchNorm2d(c64), *conv(c64, c32, 3), nn.BatchNorm2d(c32),
-            *conv(c32, c32, 1), nn.BatchNorm2d(c32), *conv(c32, c32, 3), pool,
+            *conv(c32, c32, 1), nn.BatchNorm2d(c32), *conv(c32, c32, 3), halve,
         )  # fmt: skip
+        self.pool = pool
+        pooled = c32 * (self.frontend.features // 16) * (2 if pool == "statistics" else 1)
         self.embed = nn.Sequential(
             nn.Dropout(drop_rate),
-            nn.Linear(c32 * (self.frontend.features // 16), 2 * c80),
+            nn.Linear(pooled, 2 * c80),
             MaxFeatureMap(),
             nn.BatchNorm1d(c80),
         )
@@ -96,5 +103,10 @@ class LCNN(Detector):
     def forward(self, views: Tensor) -> DetectorOutput:
         """Sound float32 (n, T) -> logit (n,) and ``features`` (n, d); T of at least 16 hops and one frame."""
         maps = self.body(self.input_norm(self.frontend(views)))
-        features = self.embed(maps.mean(dim=-1).flatten(1))
+        pooled = maps.mean(dim=-1).flatten(1)
+        if self.pool == "statistics":
+            # The floor keeps the root's slope finite on constant sound, and the exported graph equal to this one there.
+            variance = (maps - maps.mean(dim=-1, keepdim=True)).square().mean(dim=-1).flatten(1)
+            pooled = torch.cat([pooled, torch.sqrt(torch.clamp_min(variance, 1e-4))], dim=1)
+        features = self.embed(pooled)
         return DetectorOutput(self.classifier(features).squeeze(-1).float(), {"features": features})
