@@ -16,10 +16,14 @@ from PIL import Image
 
 from deepassay import audit as room
 from deepassay.audit import AuditError, AuditReport, audit
-from deepassay.errors import ManifestError
+from deepassay.audit.duplicates import near_duplicates
+from deepassay.audit.looking import Looked
+from deepassay.errors import ConfigError, ManifestError
+from deepassay.labels import Status, Unusable
 from deepassay.manifest import Manifest, Sample
-from deepassay.media.sound import write_sound
+from deepassay.media.sound import read_sound, write_sound
 from deepassay.media.video import write_video
+from deepassay.modality.views import Views
 
 SPLIT_OF = ("train", "train", "train", "dev", "test")
 
@@ -410,3 +414,192 @@ def test_show_prints_every_finding(faces):
     for item in report.findings:
         assert item.id in out.getvalue()
     assert "blocked by overlap.subject" in out.getvalue()
+
+
+def test_a_voice_played_faster_at_its_own_pitch_and_reencoded_is_found(voices):
+    root, samples = voices
+    signal = np.concatenate([murmur(0), murmur(500), murmur(501)])
+    write_sound(root / "long.wav", signal, 16_000)
+    long = person(0, 0, ".wav", "audio", "voice", path="long.wav")
+    write_sound(root / "faster.mp3", faster(signal, 1.03), 16_000)
+    planted = person(122, 0, ".mp3", "audio", "voice", path="faster.mp3", subjects=("stranger",), split="test")
+    report = check(root, [long, *samples[1:], planted])
+    assert "near_duplicates" in blocks(report)
+    assert set(finding(report, "near_duplicates").examples[0]["samples"].values()) == {"s0", "s122"}
+
+
+def faster(signal: np.ndarray, tempo: float) -> np.ndarray:
+    """Overlap-add with a search for the best splice, so that the pitch stays (WSOLA)."""
+    window, hop, reach = 1024, 512, 256
+    shape = np.hanning(window)
+    out, place = np.zeros(int(len(signal) / tempo) + window), 0
+    for start in range(0, len(out) - window, hop):
+        aim = int(start * tempo)
+        if aim + window + reach > len(signal):
+            break
+        follow = signal[place + hop : place + hop + window] if start else signal[:window]
+        shifts = range(-min(reach, aim), reach, 8)
+        place = aim + max(shifts, key=lambda d: float(follow @ signal[aim + d : aim + d + len(follow)]))
+        out[start : start + window] += shape * signal[place : place + window]
+    return out.astype(np.float32)
+
+
+def parted(samples: list[Sample], **values) -> list[Sample]:
+    """The fakes belong to one corpus, the real samples to another, with ids of their own."""
+    out = []
+    for s in samples:
+        corpus = values["fakes"] if s.label else values["reals"]
+        subject = f"{corpus}-{s.subjects[0]}"
+        out.append(replace(s, corpus=corpus, subjects=(subject,), split=values.get("split", {}).get(s.label, s.split)))
+    return out
+
+
+def test_corpora_of_one_parent_on_both_sides_block(voices):
+    root, samples = voices
+    apart = parted(samples, fakes="wavefake", reals="ljspeech", split={0: "test", 1: "train"})
+    found = finding(check(root, apart, look=False), "parents")
+    assert found.severity == room.BLOCK
+    assert found.failure == "F02"
+    assert "ljspeech" in found.message
+    assert found.examples[0]["ljspeech"] == ["test"]
+    beside = parted(samples, fakes="wavefake", reals="ljspeech", split={0: "train", 1: "train"})
+    assert finding(check(root, beside, look=False), "parents").severity == room.WARN
+
+
+@pytest.mark.parametrize(
+    ("fakes", "reals", "outcome"),
+    [
+        ("wavefake", "my own", "pass"),
+        ("mine", "yours", "skip"),
+        ("asvspoof2019_la", "VCTK", "block"),
+        ("dfadd", "asvspoof2019_la", "block"),
+        ("in_the_wild", "librispeech", "pass"),
+    ],
+)
+def test_the_ledger_knows_who_stems_from_whom(voices, fakes, reals, outcome):
+    root, samples = voices
+    mixed = parted(samples, fakes=fakes, reals=reals, split={0: "test", 1: "train"})
+    assert finding(check(root, mixed, look=False), "parents").severity == outcome
+
+
+def test_ids_that_tie_two_corpora_are_left_to_the_id_checks(voices):
+    root, samples = voices
+    tied = [replace(s, corpus="wavefake" if s.label else "ljspeech") for s in samples]
+    assert finding(check(root, tied, look=False), "parents").severity == room.PASS
+
+
+def test_a_place_or_a_person_that_stands_for_a_class_is_a_warning(voices):
+    root, samples = voices
+    places = [replace(s, attributes={"repository": f"r{s.label}{n % 3}"}) for n, s in enumerate(samples)]
+    found = finding(check(root, places, look=False), "origin")
+    assert found.severity == room.WARN
+    assert "100% of the samples come from a repository" in found.message
+    one = [replace(s, subjects=("lj",)) if s.label and n % 4 else s for n, s in enumerate(samples)]
+    assert "one subject makes" in finding(check(root, one, look=False), "origin").message
+    mixed = [replace(s, attributes={"repository": f"r{n // 2 % 3}"}) for n, s in enumerate(samples)]
+    assert finding(check(root, mixed, look=False), "origin").severity == room.PASS
+
+
+class Whole:
+    """A modality that takes a whole file as its one view."""
+
+    name, contract, fingerprint, input_shape = "face", {}, "", (64, 64, 3)
+
+    def __init__(self, spoil: Callable | None = None) -> None:
+        self.spoil = spoil
+
+    def prepare(self, path):
+        if str(path).endswith(".jpg"):
+            data = np.asarray(Image.open(path).convert("RGB"))
+        else:
+            data = read_sound(path, 16_000)
+        if self.spoil is not None and int(Path(path).stem[1:]) % 2:
+            data = self.spoil(data)
+        if not data.any():
+            raise Unusable(Status.NO_SPEECH, "nothing is heard")
+        return Views(data[None], np.zeros(1), np.ones(1, np.float32), np.zeros(1, np.int32))
+
+    def draw(self, prepared, k, rng=None):
+        return prepared
+
+    def pool(self, logits, views):
+        return float(np.mean(logits))
+
+
+@pytest.mark.parametrize(
+    ("which", "family", "spoil"),
+    [
+        ("faces", "sharpness", lambda image: blurred(image)),
+        ("faces", "tone", lambda image: np.clip(image.astype(int) + 40, 0, 255).astype(np.uint8)),
+        ("voices", "silence", lambda x: np.concatenate([np.zeros(2400, np.float32), x[:-2400]])),
+        ("voices", "silence", lambda x: np.concatenate([x[: len(x) // 2]] * 2)),
+        ("voices", "channel", lambda x: 0.5 * x),
+    ],
+    ids=["blur", "brightness", "silence", "repeated", "level"],
+)
+def test_a_nuisance_that_only_the_views_have_is_found_there(which, family, spoil, request):
+    root, samples = request.getfixturevalue(which)
+    clean = check(root, samples, modality=Whole())
+    assert not [f.id for f in clean.blocks if f.id.startswith("view.")]
+    assert finding(clean, f"view.{family}").severity == room.PASS
+    spoilt = check(root, samples, modality=Whole(spoil))
+    assert f"view.{family}" in blocks(spoilt)
+    assert not [name for name in blocks(spoilt) if name.startswith("shortcut.")]
+
+
+def test_files_without_views_are_said(voices):
+    root, samples = voices
+    report = check(root, samples, modality=Whole(np.zeros_like))
+    assert finding(report, "view").severity == room.SKIP
+    report = check(root, [s for s in samples if s.label], modality=Whole(np.zeros_like))
+    assert "none of 40 files has usable views" in finding(report, "view").message
+
+
+def test_training_is_refused_on_a_block_and_goes_on_knowingly(faces):
+    root, samples = faces
+    planted = [*samples[:-1], replace(samples[-1], split="train")]
+    manifest = Manifest.from_samples(planted, root, {"name": "toy"})
+    with pytest.raises(AuditError, match=r"overlap\.subject"):
+        room.audit_for_training(manifest, [], replicates=100)
+    report = room.audit_for_training(manifest, ["overlap.subject"], replicates=100)
+    assert report.record(["overlap.subject"])["allowed"] == ["overlap.subject"]
+    assert json.dumps(report.record(), allow_nan=False)
+    with pytest.raises(ConfigError, match=r"overlap\.speaker"):
+        room.audit_for_training(manifest, ["overlap.subject", "overlap.speaker"], replicates=100)
+    with pytest.raises(ConfigError, match="write a list"):
+        room.audit_for_training(manifest, "overlap.subject")
+
+
+def test_a_million_ids_are_audited_by_column_not_by_row(faces, monkeypatch):
+    root, samples = faces
+    monkeypatch.setattr(Manifest, "__iter__", lambda self: pytest.fail("the table is read row by row"))
+    report = check(root, [*samples[:-1], replace(samples[-1], split="train")], look=False)
+    assert blocks(report) == {"overlap.subject"}
+
+
+@given(st.integers(0, 2**32), st.integers(0, 9), st.sampled_from([3, 40, 400]))
+@settings(max_examples=25, deadline=None)
+def test_clusters_of_hashes_are_the_components_of_all_near_pairs(seed, radius, crowd):
+    rng = np.random.default_rng(seed)
+    hashes = rng.integers(0, 2**63, max(crowd // 20, 2), dtype=np.uint64)[rng.integers(0, max(crowd // 20, 2), crowd)]
+    for _ in range(5):
+        hashes = hashes ^ (np.uint64(1) << rng.integers(0, 64, crowd).astype(np.uint64)) * (rng.random(crowd) < 0.7)
+    label = list(range(crowd))
+    for a, b in zip(*np.nonzero(np.bitwise_count(hashes[:, None] ^ hashes[None, :]) <= radius), strict=True):
+        old, new = label[b], label[a]
+        label = [new if x == old else x for x in label]
+    found = room.cluster_hashes(hashes, radius).tolist()
+    assert len(set(zip(label, found, strict=True))) == len(set(label)) == len(set(found))
+
+
+def test_many_frames_of_one_hash_are_not_compared_pair_by_pair():
+    details = np.eye(576, dtype=np.float32)[np.arange(3000) % 3]
+    looked = [
+        Looked(person(n, 0, ".png", "image", "face", split="train"), hashes=np.array([7], np.uint64),
+               details=details[n : n + 1])
+        for n in range(3000)
+    ]  # fmt: skip
+    found, _ = near_duplicates(looked)
+    assert found.statistic["clusters"] == 3
+    assert found.statistic["largest_cluster"] == 1000
+    assert found.statistic["pairs"] < 10_000

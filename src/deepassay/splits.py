@@ -271,7 +271,7 @@ class OfficialSplit:
             ManifestError: samples without a split, or a split without real or without fake samples.
             LeakError: a subject, source or file in two splits.
         """
-        where = _split_numbers(manifest)
+        where = split_numbers(manifest)
         bare = np.flatnonzero(where < 0)
         if len(bare) and self.unsplit == "error":
             raise ManifestError(
@@ -334,7 +334,7 @@ class GroupHoldout:
             ConfigError: nothing is held out for test.
             ManifestError: a value that no sample has, or a split without real or without fake samples.
         """
-        column = _values(manifest, self.by)
+        column = text_values(manifest, self.by)
         values = set(pc.unique(column).to_pylist())
         if "test" not in self.groups.values():
             raise ConfigError(
@@ -383,9 +383,9 @@ def assert_disjoint(manifest: Manifest) -> None:
     Raises:
         LeakError: names the first overlap found, and the two splits.
     """
-    splits = np.array([*SPLITS, ""], dtype=object)[_split_numbers(manifest)]
+    splits = np.array([*SPLITS, ""], dtype=object)[split_numbers(manifest)]
     found: list[tuple[int, str, str, str]] = []
-    for kind, rows, values in _id_columns(manifest):
+    for kind, rows, values in id_columns(manifest):
         codes = values.dictionary_encode()
         number = codes.indices.to_numpy()
         _, first = np.unique(number, return_index=True)
@@ -412,7 +412,7 @@ def assert_disjoint(manifest: Manifest) -> None:
     for column in ("generator", "generator_family"):
         names = manifest.table.column(column)
         home = _lookup(names, left_out, -1)
-        bad = np.flatnonzero(fake & (home >= 0) & (home != _split_numbers(manifest)))
+        bad = np.flatnonzero(fake & (home >= 0) & (home != split_numbers(manifest)))
         if len(bad):
             row, name = int(bad[0]), names[int(bad[0])].as_py()
             raise LeakError(
@@ -425,7 +425,7 @@ def assert_disjoint(manifest: Manifest) -> None:
 _KINDS = ("group", "sample", "sha256", "source", "subject")
 
 
-def _id_columns(manifest: Manifest) -> list[tuple[str, np.ndarray, pa.Array]]:
+def id_columns(manifest: Manifest) -> list[tuple[str, np.ndarray, pa.Array]]:
     """Subjects, sources and hashes that are there: kind, rows (m,), values (m,)."""
     table = manifest.table
     subjects = table.column("subjects").combine_chunks()
@@ -448,7 +448,7 @@ class _Ids:
     def __init__(self, manifest: Manifest, by: str, *, copies: bool = True) -> None:
         self.n = len(manifest)
         parts = []
-        for kind, rows, values in _id_columns(manifest):
+        for kind, rows, values in id_columns(manifest):
             if kind == "sha256":
                 counts = pc.value_counts(values)
                 twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
@@ -456,7 +456,7 @@ class _Ids:
                 rows, values = rows[some.to_numpy(zero_copy_only=False)], values.filter(some)
             parts.append((kind, rows, values))
         if by != "subject":
-            values = _values(manifest, by)
+            values = text_values(manifest, by)
             some = pc.not_equal(values, "")
             parts.append(("group", np.flatnonzero(some.to_numpy(zero_copy_only=False)), values.filter(some)))
         bare = np.ones(self.n, dtype=bool)
@@ -802,7 +802,7 @@ def _facets(manifest: Manifest, home: np.ndarray, stratify: Sequence[str]) -> _F
     columns.append(np.where((generator == blank) | (home >= 0), -1, generator + n))
     n += len(coded.dictionary)
     for name in stratify:
-        coded = _values(manifest, name).dictionary_encode()
+        coded = text_values(manifest, name).dictionary_encode()
         blank = pc.index(coded.dictionary, "").as_py()
         value = coded.indices.to_numpy().astype(np.int64)
         columns.append(np.where(value == blank, -1, n + words * len(coded.dictionary) + value))
@@ -814,7 +814,7 @@ def _labels(manifest: Manifest) -> np.ndarray:
     return manifest.column("label")
 
 
-def _split_numbers(manifest: Manifest) -> np.ndarray:
+def split_numbers(manifest: Manifest) -> np.ndarray:
     """(n,) position in SPLITS, -1 for none."""
     return _lookup(manifest.table.column("split"), {s: s for s in SPLITS}, -1)
 
@@ -827,7 +827,7 @@ def _lookup(column: Any, table: Mapping[str, str], otherwise: int) -> np.ndarray
     return numbers[pc.fill_null(at, len(keys)).to_numpy()]
 
 
-def _values(manifest: Manifest, name: str) -> Any:
+def text_values(manifest: Manifest, name: str) -> Any:
     """(n,) text: an attribute, else the column of that name, else empty."""
     out = pc.map_lookup(manifest.table.column("attributes"), name, "first")
     if name in COLUMNS and name not in ("subjects", "attributes"):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import deepassay.corpora
 from deepassay.corpora.inventory import PublicCorpus
 
-_NO_DOORS = {"doors", "inventory", "table", "folder", "ledger", "download", "procedural_face"}
+_NO_DOORS = {"doors", "inventory", "table", "folder", "ledger", "records", "download", "procedural_face"}
 
 
 def _found() -> Iterator[type[PublicCorpus]]:
@@ -16,9 +16,9 @@ def _found() -> Iterator[type[PublicCorpus]]:
             continue
         members = vars(importlib.import_module(f"deepassay.corpora.{module.name}"))
         for value in members.values():
-            if isinstance(value, type) and issubclass(value, PublicCorpus) and "name" in vars(value):
-                if value.__module__ == f"deepassay.corpora.{module.name}":
-                    yield value
+            own = isinstance(value, type) and value.__module__ == f"deepassay.corpora.{module.name}"
+            if own and issubclass(value, PublicCorpus) and "name" in vars(value):
+                yield value
 
 
 def collect() -> dict[str, type[PublicCorpus]]:
