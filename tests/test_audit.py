@@ -482,6 +482,19 @@ def test_the_ledger_knows_who_stems_from_whom(voices, fakes, reals, outcome):
     assert finding(check(root, mixed, look=False), "parents").severity == outcome
 
 
+def test_parents_that_the_samples_name_count_as_well(voices):
+    root, samples = voices
+    mixed = parted(samples, fakes="mine", reals="yours", split={0: "test", 1: "train"})
+    named = [replace(s, attributes={"parent": "LJ Speech" if s.label else "ljspeech"}) for s in mixed]
+    assert finding(check(root, named, look=False), "parents").severity == room.BLOCK
+
+
+def test_an_archive_that_two_corpora_stem_from_only_warns(voices):
+    root, samples = voices
+    mixed = parted(samples, fakes="wavefake", reals="librispeech", split={0: "test", 1: "train"})
+    assert finding(check(root, mixed, look=False), "parents").severity == room.WARN
+
+
 def test_ids_that_tie_two_corpora_are_left_to_the_id_checks(voices):
     root, samples = voices
     tied = [replace(s, corpus="wavefake" if s.label else "ljspeech") for s in samples]

@@ -17,7 +17,7 @@ from deepassay.audit.report import BLOCK, PASS, SHOWN, SKIP, AuditFinding
 # >= 0.95 in 95 of 100 cases (0.98 misses half of the Opus copies); 435 pairs of strangers reach 0.64. Time-stretched
 # copies (25 voices, tempo changed by 3, 5 and 10 %, pitch kept) reach 0.84 to 0.93 at their best tempo, 200 pairs of
 # strangers 0.69; the modulation print proposes all of them at 3 %, three in four at 5 % and few at 10 %. Two people who
-# say one short word reach 0.91, and one short sentence 0.85: clips under two seconds are left out, and the limit is 0.88.
+# say one short word reach 0.91, and one short sentence 0.85: clips under two seconds are left out; the limit is 0.88.
 DETAIL_COSINE = 0.95
 MEL_COSINE = 0.95
 STRETCHED_COSINE = 0.88

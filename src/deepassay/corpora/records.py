@@ -1,61 +1,36 @@
-"""What is known of every public corpus: version, size, licence, how to obtain, citation, consent, parents, traps."""
+"""The ledger of public corpora, and who stems from whom."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from deepassay.corpora.record import CorpusRecord
+from deepassay.corpora.records_face import FACE_RECORDS
+from deepassay.corpora.records_voice import VOICE_RECORDS
 from deepassay.errors import ConfigError
 
+CORPORA: dict[str, CorpusRecord] = {record.name: record for record in (*FACE_RECORDS, *VOICE_RECORDS)}
 
-@dataclass(frozen=True, kw_only=True)
-class CorpusRecord:
-    """One corpus as its own pages describe it; what could not be established is empty, never guessed.
-
-    Args:
-        name: of its door and config.
-        title: as people call it.
-        modality: ``face``, ``voice`` or ``face and voice``.
-        version: release the facts are about.
-        size: in samples, hours, people, bytes, as published.
-        licence: its own words, or SPDX.
-        permits: use -> ``yes``, ``no``, ``conditions`` or ``unknown``, for research, commercial and redistribution.
-        obtain: what to sign and where to get it.
-        citation: paper.
-        consent: what is known of the consent of the people seen or heard.
-        tree: where files are expected below the root, one line each.
-        traps: known defects and surprises.
-        parents: corpora (records or plain names) that its media stem from.
-        aliases: other spellings found in tables.
-        sources: where these facts were read.
-    """
-
-    name: str
-    title: str
-    modality: str
-    version: str = ""
-    size: str = ""
-    licence: str = ""
-    permits: Mapping[str, str] = field(default_factory=dict)
-    obtain: str = ""
-    citation: str = ""
-    consent: str = ""
-    tree: tuple[str, ...] = ()
-    traps: str = ""
-    parents: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-
-
-RECORDS: tuple[CorpusRecord, ...] = (
-    CorpusRecord(name="wavefake", title="WaveFake", modality="voice", parents=("ljspeech", "jsut")),
-    CorpusRecord(name="ljspeech", title="LJSpeech", modality="voice", parents=("librivox",)),
-    CorpusRecord(name="vctk", title="VCTK", modality="voice"),
-    CorpusRecord(name="asvspoof2019_la", title="ASVspoof 2019 LA", modality="voice", parents=("vctk",)),
-    CorpusRecord(name="dfadd", title="DFADD", modality="voice", parents=("vctk",)),
-    CorpusRecord(name="in_the_wild", title="In-the-Wild", modality="voice"),
-    CorpusRecord(name="librispeech", title="LibriSpeech", modality="voice", parents=("librivox",)),
-)
-CORPORA: dict[str, CorpusRecord] = {record.name: record for record in RECORDS}
+# Corpora without a door that others stem from.
+PARENTS: Mapping[str, tuple[str, ...]] = {
+    "libritts": ("librispeech",),
+    "librittsr": ("librispeech",),
+    "librilight": ("librivox",),
+    "mls": ("librivox",),
+    "m_ailabs": ("librivox",),
+    "jsut": (),
+    "voxceleb1": ("youtube",),
+    "voxceleb2": ("youtube",),
+    "lrs3": ("youtube",),
+    "cmu_arctic": (),
+    "thchs30": (),
+    "magicdata": (),
+    "aishell1": (),
+    "vcc2018": (),
+    "vcc2020": (),
+    "voxforge": (),
+}
+# So large that two corpora from there need not share anybody.
+ARCHIVES = frozenset({"librivox", "youtube", "web_celebrities"})
 
 
 def corpus_record(name: str) -> CorpusRecord:
@@ -72,33 +47,27 @@ def corpus_record(name: str) -> CorpusRecord:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "", name.lower())
+    return re.sub(r"[^a-z0-9]+", "", re.sub(r"\((real only|[^)]*et al\.?)\)", "", name.lower()))
 
 
-def _known(name: str) -> CorpusRecord | None:
-    key = _plain(name)
-    for record in CORPORA.values():
-        if key in {_plain(n) for n in (record.name, record.title, *record.aliases)}:
-            return record
-    return None
+_BY_SPELLING: dict[str, str] = {_plain(name): name for name in (*PARENTS, *ARCHIVES)}
+for _record in CORPORA.values():
+    for _spelling in (_record.name, _record.title, *_record.aliases):
+        _BY_SPELLING.setdefault(_plain(_spelling), _record.name)
 
 
 def ancestors(name: str) -> frozenset[str]:
-    """A corpus and all that it stems from, by plain names; empty where the ledger knows nothing of it.
+    """A corpus and all that it stems from; empty where the ledger knows nothing of it.
 
     Args:
-        name: of a record, its title or an alias; case and punctuation do not matter.
+        name: of a record or parent, a title or an alias; case and punctuation do not matter.
     """
-    first = _known(name)
-    if first is None:
-        return frozenset()
+    first = _BY_SPELLING.get(_plain(name))
     out: set[str] = set()
-    waiting = [first.name]
+    waiting = [first] if first else []
     while waiting:
         here = waiting.pop()
-        record = _known(here)
-        key = record.name if record else here
-        if key not in out:
-            out.add(key)
-            waiting += record.parents if record else ()
+        if here not in out:
+            out.add(here)
+            waiting += CORPORA[here].parents if here in CORPORA else PARENTS.get(here, ())
     return frozenset(out)
