@@ -1,5 +1,9 @@
 """Every detector family builds, learns, overfits eight samples and treats a batch as its members."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -77,9 +81,24 @@ def test_lcnn_takes_windows_of_any_length_and_grows_with_width():
         assert detector(torch.zeros(2, 8000)).logit.shape == (2,)
         assert detector(torch.zeros(2, 64600)).logit.shape == (2,)
     assert count_parameters(LCNN()) > 10 * count_parameters(detector)
-    for wrong in ({"frontend": "mfcc"}, {"width": 0}, {"n_coefficients": 4, "deltas": 0}):
+    plain, statistics = LCNN(width=0.25, pool="mean"), LCNN(width=0.25, pool="statistics")
+    assert count_parameters(statistics) > count_parameters(plain)
+    for wrong in ({"frontend": "mfcc"}, {"pool": "max"}, {"width": 0}, {"n_coefficients": 4, "deltas": 0}):
         with pytest.raises(ConfigError):
             LCNN(**wrong)  # type: ignore[arg-type]
+
+
+def test_statistics_pooling_keeps_finite_slopes_on_constant_sound():
+    detector = LCNN(width=0.125, drop_rate=0).train()
+    detector(torch.zeros(4, 8000)).logit.sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in detector.parameters())
+
+
+def test_torch_threads_wait_without_spinning():
+    code = "import deepassay.training.fit, os; print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "PASSIVE"
 
 
 def test_wheel_weights_arrive_with_their_scaling():
