@@ -61,3 +61,11 @@ def test_a_missing_value_says_which(capsys, tmp_path, monkeypatch):
     error = capsys.readouterr().err
     assert "run" in error
     assert "hint: " in error
+
+
+def test_an_unknown_trainer_key_is_refused_before_any_work(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "+trainer.epochs=3", "name=x"]) == 2
+    error = capsys.readouterr().err
+    assert "trainer: unknown key 'epochs'" in error
+    assert "max_epochs" in error

@@ -1,5 +1,6 @@
 """train: one detector from corpus to chosen weights, then (by config) export and evaluation."""
 
+import inspect
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,10 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
         raise ConfigError(f"then: there is no step {unknown[0]!r}", hint=f"use any of {list(STEPS)}")
     from deepassay.training.fit import fit
 
+    accepted = set(inspect.signature(fit).parameters)
+    strange = sorted(set(settings["trainer"]) - accepted)
+    if strange:
+        raise ConfigError(f"trainer: unknown key {strange[0]!r}", hint=f"it accepts {', '.join(sorted(accepted))}")
     console = terminal()
     ensure_finder(settings["modality"])
     modality: Modality = build(settings["modality"])
