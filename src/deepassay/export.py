@@ -402,7 +402,7 @@ def export_bundle(
         media = sorted(set(train.column("media")))
         scope = Scope(
             statement=_statement(detector, train, dev, generators, media),
-            media=("image", "video") if modality.name == "face" else ("audio",),
+            media=("image", "video") if modality.name == "face" else ("audio", "video"),  # a video: its soundtrack
             not_for=(
                 "decisions about a person without review by a person",
                 "generators and channels unlike those named",
