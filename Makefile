@@ -6,6 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
+# One thread per test process: several that each take every core wait for one another.
+ONE := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .PHONY: help setup demo test test-all lint bench format lock clean
 
@@ -27,12 +29,12 @@ demo: $(READY) ## the main job, both modalities, on the built-in corpora (about 
 	@$(BIN)/deepassay demo
 
 test: $(READY) lint ## lint, types, import contracts, tests and notebooks
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not full" tests
-	@$(BIN)/python -m pytest -n $(JOBS) --nbmake --nbmake-timeout=300 -p no:cacheprovider notebooks
+	@$(ONE) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not full" tests
+	@$(ONE) $(BIN)/python -m pytest -n $(JOBS) --nbmake --nbmake-timeout=300 -p no:cacheprovider notebooks
 
 test-all: $(READY) lint ## everything `make test` does, plus the whole catalogue and the long tests
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests
-	@$(BIN)/python -m pytest -n $(JOBS) --nbmake --nbmake-timeout=600 -p no:cacheprovider notebooks
+	@$(ONE) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests
+	@$(ONE) $(BIN)/python -m pytest -n $(JOBS) --nbmake --nbmake-timeout=600 -p no:cacheprovider notebooks
 
 lint: $(READY) ## ruff, pyright and the import contracts
 	@$(BIN)/ruff check .

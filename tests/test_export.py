@@ -53,7 +53,9 @@ def test_every_family_exports_with_parity_and_runs(family, tmp_path):
     np.testing.assert_allclose(predict(data[:3]), predict(data)[:3], atol=1e-4)
     proto = onnx.load(path)
     assert [o.name for o in proto.graph.output] == ["logit"]
-    raw = path.read_bytes()
+    for weights in proto.graph.initializer:  # random bytes may spell anything
+        weights.ClearField("raw_data")
+    raw = proto.SerializeToString()
     assert b".py" not in raw  # no source lines or paths of the exporting machine
     assert str(Path.home()).encode() not in raw
 
