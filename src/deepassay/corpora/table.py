@@ -175,7 +175,7 @@ class TableCorpus:
                         raise ManifestError(
                             f"{where}: more cells than columns", hint=f"quote cells that hold {self.delimiter!r}"
                         )
-                    sample = self._sample({taken.get(k, k): v or "" for k, v in row.items()}, where)
+                    sample = self.sample_of({taken.get(k, k): v or "" for k, v in row.items()}, where)
                     first = lines.setdefault(sample.sample_id, reader.line_num)
                     if first != reader.line_num:
                         raise ManifestError(
@@ -209,7 +209,12 @@ class TableCorpus:
                 f"{header}",
             )
 
-    def _sample(self, row: dict[str, str], where: str) -> Sample:
+    def sample_of(self, row: dict[str, str], where: str) -> Sample:
+        """One row of text cells by the rules of this table: label words, constants, separators, media by extension.
+
+        Raises:
+            ManifestError: no path, no or an unknown label, an extension that tells no kind of media; names ``where``.
+        """
         row = {k: v.strip() for k, v in row.items()}
         word = row.get("label") or self.constants.get("label", "")
         if word in self.label_words:
