@@ -38,6 +38,7 @@ from deepassay.metrics.intervals import (
 from deepassay.metrics.ranking import auc, eer
 from deepassay.metrics.tandem import AsvRates, asv_rates_at_eer
 from deepassay.metrics.trials import check_trials, tie_report
+from deepassay.pipelines.terminal import terminal
 from deepassay.scores import ScoreTable
 
 RANKING = (
@@ -229,7 +230,7 @@ def run_metrics(
         ScoreError: no honest number exists: one class only, no common trial, contradicting labels, unknown polarity.
     """
     chosen = options or Options()
-    show = console or Console()
+    show = console or terminal()
     systems = _read_all(scores, baseline, key, chosen)
     asv = asv_rates_at_eer(*read_asv_scores(asv_scores)) if asv_scores else None
     unit = _unit(systems[0], chosen)
@@ -651,7 +652,13 @@ def _rate(count: tuple[int, int], interval: Interval | None = None) -> str:
 def _new_table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for place, name in enumerate(columns):
-        table.add_column(_escaped(name), justify="left" if place == 0 else "right", no_wrap=place > 0, overflow="fold")
+        table.add_column(
+            _escaped(name),
+            justify="left" if place == 0 else "right",
+            no_wrap=place > 0,
+            overflow="fold",
+            min_width=24 if place == 0 else None,
+        )
     return table
 
 
