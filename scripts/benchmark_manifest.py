@@ -1,4 +1,4 @@
-"""Time and memory of one million rows: build, validate, hash, write, read, split, audit of ids; and of 200,000 hashes."""
+"""Times one million rows (build, validate, hash, write, read, split, audit of ids) and 200,000 perceptual hashes."""
 
 import argparse
 import resource

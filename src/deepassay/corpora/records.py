@@ -47,7 +47,7 @@ def corpus_record(name: str) -> CorpusRecord:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "", re.sub(r"\((real only|[^)]*et al\.?)\)", "", name.lower()))
+    return re.sub(r"[^a-z0-9]+", "", re.sub(r"\((real only|[^)]*et al\.?)\)", "", name.lower().replace("+", "p")))
 
 
 _BY_SPELLING: dict[str, str] = {_plain(name): name for name in (*PARENTS, *ARCHIVES)}

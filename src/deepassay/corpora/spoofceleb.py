@@ -20,7 +20,7 @@ class SpoofCeleb(PublicCorpus):
     name: ClassVar[str] = "spoofceleb"
     modality: ClassVar[Literal["voice"]] = "voice"
     status: ClassVar[Literal["verified", "unverified"]] = "unverified"
-    licence: ClassVar[str] = "as stated on its page (not established here); built on VoxCeleb1"
+    licence: ClassVar[str] = "CC BY 4.0 (label of its Hugging Face page); built on VoxCeleb1"
     documented_at: ClassVar[tuple[str, ...]] = (
         "https://huggingface.co/datasets/jungjee/spoofceleb",
         "Jung et al. 2025, SpoofCeleb: speech deepfake detection and SASV in the wild, IEEE OJSP (arXiv 2409.17285)",
