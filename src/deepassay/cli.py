@@ -16,6 +16,7 @@ PLAIN = {
     "demo": ("deepassay.pipelines.demo", "run the whole job on the built-in corpora, both modalities"),
     "metrics": ("deepassay.pipelines.metrics", "official and tie-safe metrics, with intervals, of any score file"),
     "audit": ("deepassay.audit", "look for leaks and shortcuts in a corpus before anyone trains on it"),
+    "corpus": ("deepassay.pipelines.corpus", "the ledger of public corpora; verify, audit or download a copy"),
     "runs": ("deepassay.runs", "list, show and compare finished runs"),
     "doctor": ("deepassay.doctor", "say what this machine has, what is missing and what to do about it"),
 }
