@@ -34,7 +34,7 @@ def rows(n: int) -> Iterator[Sample]:
             generator=f"method{i % 11}" if fake else "",
             generator_family=("swap", "reenactment", "synthesis")[i % 3] if fake else "",
             channel="c23", attributes={"repository": f"place{i % 13}", "language": "en"},
-            sha256=f"{i * 2654435761 % 2**64:064x}", bytes=100_000 + i, duration_s=3.0 + i % 7,
+            sha256=f"{i:064x}", bytes=100_000 + i, duration_s=3.0 + i % 7,
             width=256, height=256, fps=25.0, codec="h264",
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +89,22 @@ def _row(sample: Sample) -> dict[str, Any]:
     return row
 
 
+_GET = {name: attrgetter(name) for name in COLUMNS}
+
+
 def _batch(samples: list[Sample]) -> pa.RecordBatch:
     keys: list[str] = []
     values: list[str] = []
     ends = [0]
-    for sample in samples:
-        if sample.attributes:
-            names = sorted(sample.attributes)
-            keys += names
-            values += [sample.attributes[name] for name in names]
+    order: dict[tuple[str, ...], list[str] | None] = {}  # names -> in order, None where they already are
+    for attributes in map(_GET["attributes"], samples):
+        if attributes:
+            names = tuple(attributes)
+            if names not in order:
+                order[names] = None if list(names) == sorted(names) else sorted(names)
+            turned = order[names]
+            keys.extend(turned or names)
+            values.extend([attributes[name] for name in turned] if turned else attributes.values())
         ends.append(len(keys))
     text = pa.string()
     columns = {
@@ -104,7 +112,7 @@ def _batch(samples: list[Sample]) -> pa.RecordBatch:
     }
     for name in COLUMNS:
         if name != "attributes":
-            columns[name] = pa.array([getattr(s, name) for s in samples], SCHEMA.field(name).type)
+            columns[name] = pa.array(list(map(_GET[name], samples)), SCHEMA.field(name).type)
     return pa.record_batch([columns[name] for name in COLUMNS], schema=SCHEMA)
 
 
