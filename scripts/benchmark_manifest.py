@@ -21,20 +21,21 @@ SECONDS, GIB, HASH_SECONDS = 10.0, 2.0, 60.0
 def rows(n: int) -> Iterator[Sample]:
     """Half of them real; 40 samples a subject, 5 a source; one fake in four is a swap of two near subjects."""
     subjects = max(n // 40, 4)
+    people = [f"id{who:06d}" for who in range(subjects + 1)]
+    methods = [f"method{k}" for k in range(11)]
+    families = ("swap", "reenactment", "synthesis")
+    places = [{"repository": f"place{k}", "language": "en"} for k in range(13)]
     for i in range(n):
         who = i * 7919 % subjects
-        fake = i % 2 == 1
-        pair = (f"id{who:06d}", f"id{who ^ 1:06d}") if i % 8 == 1 else (f"id{who:06d}",)
+        fake = i % 2
+        path = f"{'fake' if fake else 'real'}/c23/{i:07d}.mp4"
         yield Sample(
-            sample_id=f"bench/{'fake' if fake else 'real'}/c23/{i:07d}.mp4",
-            path=f"{'fake' if fake else 'real'}/c23/{i:07d}.mp4",
-            media="video", modality="face", label=int(fake), corpus="bench",
-            source_id=f"bench/source{who:06d}-{i // subjects // 5}",
-            subjects=pair,
-            generator=f"method{i % 11}" if fake else "",
-            generator_family=("swap", "reenactment", "synthesis")[i % 3] if fake else "",
-            channel="c23", attributes={"repository": f"place{i % 13}", "language": "en"},
-            sha256=f"{i:064x}", bytes=100_000 + i, duration_s=3.0 + i % 7,
+            sample_id="bench/" + path, path=path, media="video", modality="face", label=fake, corpus="bench",
+            source_id=f"{people[who]}-{i // subjects // 5}",
+            subjects=(people[who], people[who ^ 1]) if i % 8 == 1 else (people[who],),
+            generator=methods[i % 11] if fake else "",
+            generator_family=families[i % 3] if fake else "",
+            channel="c23", attributes=places[i % 13], sha256=f"{i:064x}", bytes=100_000 + i, duration_s=3.0 + i % 7,
             width=256, height=256, fps=25.0, codec="h264",
         )  # fmt: skip
 
