@@ -46,8 +46,9 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
     console = terminal()
     ensure_finder(settings["modality"])
     modality: Modality = build(settings["modality"])
-    console.print(f"[bold]corpus[/] {settings['corpus'].get('name', settings['corpus'].get('_target_', ''))}")
     whole = read_corpus(settings["corpus"], modality)
+    mark = "  [bold]SYNTHETIC DATA[/]" if whole.synthetic else ""
+    console.print(f"[bold]corpus[/] {whole.name}, {len(whole)} samples{mark}")
     run = RunFolder.start(folder, config, resume=bool(settings["resume"]))
     store = open_store(settings["store"], whole, modality)
     manifest = split_corpus(settings["split"], whole)
@@ -78,7 +79,7 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
     if result.interrupted:
         console.print(f"interrupted; the same command goes on from the last epoch (run {run.path})")
         return result.exit_code
-    console.print(f"  weights chosen on dev: epoch {result.best_epoch}  ({run.weights})")
+    console.print(f"  weights chosen on dev: epoch {(result.best_epoch or 0) + 1}  ({run.weights})")
     if "export" in settings["then"]:
         from deepassay.pipelines.export import export_run
 
