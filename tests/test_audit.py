@@ -579,8 +579,18 @@ def test_training_is_refused_on_a_block_and_goes_on_knowingly(faces):
     assert json.dumps(report.record(), allow_nan=False)
     with pytest.raises(ConfigError, match=r"overlap\.speaker"):
         room.audit_for_training(manifest, ["overlap.subject", "overlap.speaker"], replicates=100)
+    small = Manifest.from_samples(planted[:30], root, {"name": "toy"})
+    room.audit_for_training(small, ["shortcut.container"], replicates=100)  # a check that was skipped may be allowed
     with pytest.raises(ConfigError, match="write a list"):
         room.audit_for_training(manifest, "overlap.subject")
+
+
+def test_every_finding_that_blocks_can_be_allowed_by_its_id(faces, voices):
+    for (root, samples), modality in ((faces, Whole()), (voices, Whole())):
+        info = {"split": {"leave_out": {"test": ["toy"]}}}
+        report = check(root, samples, info=info, modality=modality)
+        told = {f.id for f in report.findings} - {"readable", "origin"}
+        assert told <= set(room.BLOCKING) | {"shortcut", "view", "overlap"}
 
 
 def test_a_million_ids_are_audited_by_column_not_by_row(faces, monkeypatch):

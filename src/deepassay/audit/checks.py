@@ -7,12 +7,21 @@ from deepassay.audit.duplicates import exact_copies, near_duplicates
 from deepassay.audit.looking import Looked, drawn, look_at, unreadable
 from deepassay.audit.overlaps import contradictions, origins, overlaps
 from deepassay.audit.parents import shared_parents
-from deepassay.audit.probes import probes
+from deepassay.audit.probes import FAMILIES, probes
 from deepassay.audit.report import SKIP, AuditFinding, AuditReport
+from deepassay.audit.views import FAMILIES as VIEW_FAMILIES
 from deepassay.audit.views import view_probes
 from deepassay.errors import ConfigError, ManifestError
 from deepassay.manifest import Manifest
 from deepassay.modality.views import Modality
+
+# Every finding that can block, and so be allowed.
+BLOCKING = (
+    *(f"overlap.{name}" for name in ("subject", "source", "sha256", "path", "generator")),
+    *("parents", "labels", "near_duplicates", "copies"),
+    *(f"shortcut.{name}" for name in (*FAMILIES, "all")),
+    *(f"view.{name}" for name in (*VIEW_FAMILIES, "all")),
+)
 
 
 def audit(
@@ -103,13 +112,11 @@ def audit_for_training(
     """
     if isinstance(allow, str):
         raise ConfigError(f"allowed findings are the text {allow!r}", hint=f"write a list: [{allow}]")
-    report = audit(manifest, look=look, max_files=max_files, replicates=replicates, seed=seed, progress=progress)
-    known = {f.id for f in report.findings}
-    unknown = sorted(set(allow) - known)
-    if unknown and look:
+    unknown = sorted(set(allow) - set(BLOCKING))
+    if unknown:
         raise ConfigError(
-            f"{manifest.name}: there is no finding {unknown[0]!r} to be allowed",
-            hint=f"ids of this audit: {', '.join(sorted(known))}",
+            f"there is no finding {unknown[0]!r} that could be allowed", hint=f"those that block: {', '.join(BLOCKING)}"
         )
+    report = audit(manifest, look=look, max_files=max_files, replicates=replicates, seed=seed, progress=progress)
     report.raise_on_block(allow=allow)
     return report
