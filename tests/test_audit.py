@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,12 +19,14 @@ from deepassay import audit as room
 from deepassay.audit import AuditError, AuditReport, audit
 from deepassay.audit.duplicates import near_duplicates
 from deepassay.audit.looking import Looked
+from deepassay.corpora.table import TableCorpus
 from deepassay.errors import ConfigError, ManifestError
 from deepassay.labels import Status, Unusable
 from deepassay.manifest import Manifest, Sample
 from deepassay.media.sound import read_sound, write_sound
 from deepassay.media.video import write_video
 from deepassay.modality.views import Views
+from deepassay.splits import SubjectSplit
 
 SPLIT_OF = ("train", "train", "train", "dev", "test")
 
@@ -626,3 +629,24 @@ def test_many_frames_of_one_hash_are_not_compared_pair_by_pair():
     assert found.statistic["clusters"] == 3
     assert found.statistic["largest_cluster"] == 1000
     assert found.statistic["pairs"] < 10_000
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("kind", "blocking"), [("faces", {"shortcut.container"}), ("voices", {"shortcut.container", "shortcut.channel"})]
+)
+def test_the_shortcuts_of_the_real_corpora_block_and_their_origins_warn(shared, kind, blocking):
+    root = Path(__file__).resolve().parents[1] / "configs"
+    corpus = yaml.safe_load((root / f"corpus/real_{kind}.yaml").read_text())
+    split = yaml.safe_load((root / f"split/real_{kind}.yaml").read_text())
+    for node in (corpus, split):
+        node.pop("_target_")
+    manifest = TableCorpus(
+        **{**corpus, "root": str(shared / "data" / kind), "probe": False, "progress": False}
+    ).prepare()
+    report = audit(SubjectSplit(**split).apply(manifest), max_files=2000, replicates=200)
+    assert blocking <= blocks(report), "these pictures and voices do give their label away by such things"
+    assert not [name for name in blocks(report) if name.startswith(("overlap", "near", "copies", "labels"))]
+    assert finding(report, "origin").severity == room.WARN
+    if kind == "voices":
+        assert "one subject makes 80% of the fake" in finding(report, "origin").message
