@@ -50,7 +50,7 @@ bench: $(READY) ## the benchmarks, side by side with what one would use otherwis
 	@for script in scripts/benchmark_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 lock: $(READY) ## write the lock files anew from pyproject.toml
-	@$(BIN)/uv pip compile pyproject.toml --extra train --extra dev --universal --python-version 3.11 \
+	@$(BIN)/uv pip compile pyproject.toml --extra train --extra serve --extra cluster --extra marks --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements.lock
 	@echo 'uv' | $(BIN)/uv pip compile - --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o setup.lock
