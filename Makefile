@@ -18,7 +18,7 @@ setup: $(READY) ## make the virtual environment from the lock file
 
 $(READY): requirements.lock setup.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("deepassay needs Python 3.11 or newer, this is %d.%d\nhint: make PYTHON=python3.12 ..." % v[:2])'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) from requirements.lock (once; about a minute, several GB with the GPU libraries of torch)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r setup.lock
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
