@@ -234,6 +234,15 @@ class Screener:
         return out
 
 
+def abstention(path: str | Path, status: Status, reason: str, *, seconds: float = 0.0) -> Verdict:
+    """A verdict on something that no bundle came to judge."""
+    return Verdict(
+        path=str(path), modality=None, media=None, status=status, reason=reason, decision=ABSTAIN, llr=None, score=None,
+        posterior=None, prior=None, operating_point=None, timeline=[], n_views=0, n_tracks=0, bundle=None,
+        detector=None, synthetic=None, warnings=[], seconds=seconds,
+    )  # fmt: skip
+
+
 def _timeline(outcome: FileScore) -> list[dict[str, float]]:
     if outcome.logits is None or outcome.start_s is None or outcome.track is None:
         return []
