@@ -13,6 +13,8 @@ from deepassay.media.containers import Container, open_media, open_pyav, pick_st
 from deepassay.media.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
+    from av.audio.resampler import AudioResampler
     from av.audio.stream import AudioStream
 
 SoundFormat = Literal["wav", "flac", "ogg", "mp3", "opus", "aac", "m4a"]
@@ -27,10 +29,9 @@ def read_sound(
     limits: Limits = DEFAULT_LIMITS,
     max_seconds: float | None = None,
 ) -> np.ndarray:
-    """Decode one file to mono at one sampling rate.
+    """Decode one file to mono at one sampling rate: the blocks of `stream_sound` as one array.
 
-    libsndfile reads what it knows, FFmpeg (PyAV) the rest, including the first sound stream of a video. Channels are
-    averaged; the rate is changed by soxr's HQ recipe; a signal whose peak is above 1 is divided by that peak.
+    A signal whose peak is above 1 is divided by that peak.
 
     Args:
         rate_hz: sampling rate of the result.
@@ -40,16 +41,44 @@ def read_sound(
         (T,) float32 in [-1, 1].
 
     Raises:
+        Unusable, MediaError: see `stream_sound`.
+    """
+    signal = np.concatenate([block for block, _ in stream_sound(path, rate_hz, limits, max_seconds)])
+    peak = float(np.abs(signal).max(initial=0.0))
+    return signal / np.float32(peak) if peak > 1 else signal
+
+
+def stream_sound(
+    path: str | os.PathLike[str],
+    rate_hz: int = 16000,
+    limits: Limits = DEFAULT_LIMITS,
+    max_seconds: float | None = None,
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Decode one file block by block, in memory that does not grow with its length.
+
+    libsndfile reads what it knows, FFmpeg (PyAV) the rest, including the first sound stream of a video. All channels
+    are averaged with equal weight, whatever their layout says (stereo, 5.1 with its low-frequency channel), before the
+    rate is changed by soxr's HQ recipe (`ResampleStream`). Length is what time demands: ceil(samples * rate_hz / source
+    rate), zeros or nothing being added by the resampler's own delay. Level is left as it is: values may lie beyond 1.
+
+    Args:
+        rate_hz: sampling rate of the blocks.
+        max_seconds: decode only this many seconds from the start.
+
+    Yields:
+        blocks (n,) float32, n at least 1, and the sampling rate of the source in Hz. The same file gives the same
+        blocks every time.
+
+    Raises:
         Unusable: UNDECODABLE where empty, damaged, cut short, without sound, or with samples that are not numbers;
             OUT_OF_SCOPE over a limit.
         MediaError: no such file.
     """
     import soxr
 
-    pieces: list[np.ndarray] = []
-    length = 0
+    length = done = source_hz = 0
     resampler: soxr.ResampleStream | None = None
-    source_hz = 0
+    held = np.zeros(0, np.float32)  # the last block waits, since only the end of the file says how long it may be
     with open_media(path, limits) as (stream, container):
         for block, source_hz in _blocks(stream, container, limits):
             if max_seconds is not None:
@@ -61,24 +90,25 @@ def read_sound(
             if source_hz != rate_hz:
                 resampler = resampler or soxr.ResampleStream(source_hz, rate_hz, 1, dtype="float32", quality="HQ")
                 block = resampler.resample_chunk(block)
-            pieces.append(block)
+            if len(block):
+                if len(held):
+                    done += len(held)
+                    yield held, source_hz
+                held = block
             if max_seconds is not None and length >= round(max_seconds * source_hz):
                 break
     if not length:
         raise Unusable(Status.UNDECODABLE, "the file holds no sound samples")
     if resampler is not None:
-        pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-    signal = np.concatenate(pieces)
-    if resampler is not None:
+        held = np.concatenate([held, resampler.resample_chunk(np.zeros(0, np.float32), last=True)])
         # The resampler's own length varies by a sample; the length that time demands does not.
-        wanted = -(-length * rate_hz // source_hz)
-        signal = np.pad(signal[:wanted], (0, max(0, wanted - len(signal))))
-    peak = float(np.abs(signal).max(initial=0.0))
-    return signal / np.float32(peak) if peak > 1 else signal
+        wanted = -(-length * rate_hz // source_hz) - done
+        held = np.pad(held[:wanted], (0, max(0, wanted - len(held))))
+    yield held, source_hz
 
 
 def _blocks(stream: BinaryIO, container: Container, limits: Limits) -> Iterator[tuple[np.ndarray, int]]:
-    """Mono float32 blocks and their rate."""
+    """Mono float32 blocks and their rate, the same throughout."""
     if container.pillow is not None:
         raise Unusable(Status.UNDECODABLE, f"a {container.name} image has no sound")
     if container.soundfile:
@@ -112,7 +142,7 @@ def _soundfile_blocks(opened, limits: Limits) -> Iterator[tuple[np.ndarray, int]
     done = 0
     try:
         while True:
-            block = opened.read(_BLOCK, dtype="float32", always_2d=True)
+            block = opened.read(max(1, _BLOCK // opened.channels), dtype="float32", always_2d=True)
             if not len(block):
                 break
             done += len(block)
@@ -129,8 +159,35 @@ def _mono(block: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(block[:, 0]) if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
 
 
+class _Converter:
+    """Decoded frames to mono float32 at the rate of the first; a stream may change layout, format or rate midway."""
+
+    def __init__(self) -> None:
+        self.rate = 0
+        self._kind: tuple[str, str, int] | None = None
+        self._resampler: AudioResampler | None = None
+
+    def __call__(self, frame: "AudioFrame") -> list[np.ndarray]:
+        import av
+
+        out = []
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if kind != self._kind:
+            _check_layout(frame.sample_rate, frame.layout.nb_channels)
+            self.rate = self.rate or frame.sample_rate
+            out = self.flush()
+            self._kind = kind
+            self._resampler = av.AudioResampler(format="fltp", layout=frame.layout.name, rate=self.rate)
+        assert self._resampler is not None
+        frame.pts = None
+        return out + [_mono(part.to_ndarray().T) for part in self._resampler.resample(frame)]
+
+    def flush(self) -> list[np.ndarray]:
+        """What the converter still holds."""
+        return [] if self._resampler is None else [_mono(p.to_ndarray().T) for p in self._resampler.resample(None)]
+
+
 def _pyav_blocks(stream: BinaryIO, demuxer: str) -> Iterator[tuple[np.ndarray, int]]:
-    import av
     from av.error import FFmpegError
 
     with open_pyav(stream, demuxer) as container:
@@ -139,8 +196,9 @@ def _pyav_blocks(stream: BinaryIO, demuxer: str) -> Iterator[tuple[np.ndarray, i
             raise Unusable(Status.UNDECODABLE, "the file has no sound stream")
         rate = 0
         broken: list[str] = []
-        resampler: av.AudioResampler | None = None
         got = False
+        converter = _Converter()
+        pieces: list[np.ndarray] = []
         for packet in container.demux(track):
             try:
                 frames = packet.decode()
@@ -148,17 +206,15 @@ def _pyav_blocks(stream: BinaryIO, demuxer: str) -> Iterator[tuple[np.ndarray, i
                 broken.append(type(error).__name__)
                 continue
             for frame in frames:
-                if resampler is None:
-                    rate = frame.sample_rate
-                    _check_layout(rate, frame.layout.nb_channels)
-                    resampler = av.AudioResampler(format="fltp", layout=frame.layout.name, rate=rate)
-                frame.pts = None
-                for out in resampler.resample(frame):
-                    got = True
-                    yield _mono(out.to_ndarray().T), rate
-        if resampler is not None:
-            for out in resampler.resample(None):
-                yield _mono(out.to_ndarray().T), rate
+                pieces += converter(frame)
+            rate = converter.rate
+            if sum(map(len, pieces)) >= _BLOCK // 4:
+                yield np.concatenate(pieces), rate
+                got, pieces = True, []
+        pieces += converter.flush()
+        if pieces:
+            yield np.concatenate(pieces), rate
+            got = True
         if broken and not got:
             raise Unusable(Status.UNDECODABLE, f"no packet of the sound stream decodes ({broken[0]})")
         if len(broken) > 2:

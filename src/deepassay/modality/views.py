@@ -1,10 +1,16 @@
 """Views: the first waist. What a file becomes before a network sees it, and the contract every modality keeps."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+
+from deepassay.errors import ConfigError
+
+EVERY = 1_000_000  # views per file where none is to be left out: more than `Limits` lets a file have
+DEFAULT_VIEWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +24,7 @@ class Views:
         track: (k,) int32, which face track a view belongs to; 0 for voices.
         landmarks: (k, 5, 2) float32 in pixels of the view (eyes, nose, mouth corners) for faces, else None.
         size: (k,) float32, pixels of the face box's shorter side in the source, else None.
+        end_s: (k,) float64, seconds from the start of the file where a view ends; None where a view is one instant.
     """
 
     data: np.ndarray
@@ -26,6 +33,7 @@ class Views:
     track: np.ndarray
     landmarks: np.ndarray | None = None
     size: np.ndarray | None = None
+    end_s: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.data)
@@ -35,7 +43,7 @@ class Views:
         pick = lambda a: None if a is None else a[index]  # noqa: E731
         return Views(
             self.data[index], self.start_s[index], self.quality[index], self.track[index],
-            pick(self.landmarks), pick(self.size),
+            pick(self.landmarks), pick(self.size), pick(self.end_s),
         )  # fmt: skip
 
 
@@ -77,3 +85,48 @@ class Modality(Protocol):
     def pool(self, logits: np.ndarray, views: Views) -> float:
         """One score for the file from (k,) view logits, by the modality's one documented rule."""
         ...
+
+
+class EvenViews(Protocol):
+    """Even views of one file that are chosen and not yet cut: what scoring needs of a recording of any length.
+
+    Attributes:
+        notes: what a reader of the score must know of the file, one sentence each.
+    """
+
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """How many views there are."""
+        ...
+
+    def parts(self, size: int) -> Iterator[Views]:
+        """The views in order, at most ``size`` at a time."""
+        ...
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """A modality that scores long files without holding them in memory; `choose` equals `prepare` and `draw`."""
+
+    def choose(self, source: str | Path | Views, k: int) -> EvenViews:
+        """The k even views of a file or of what was prepared of it. Raises labels.Unusable, as `prepare` does."""
+        ...
+
+
+def view_count(value: int | str | None, modality: Modality) -> int:
+    """The setting ``views.score`` as a number: a whole number, ``all``, or null for the modality's own default.
+
+    The default is `DEFAULT_VIEWS` where the modality has no ``even_views`` of its own: faces are judged by 8 views, a
+    voice by every window, so that no part of a long recording is left unheard.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if value is None:
+        return int(getattr(modality, "even_views", DEFAULT_VIEWS))
+    if value == "all":
+        return EVERY
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"views per file is {value!r}", hint="give a whole number from 1 on, or all")
+    return min(value, EVERY)
