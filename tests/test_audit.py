@@ -90,7 +90,8 @@ def voices(tmp_path_factory) -> tuple[Path, list[Sample]]:
 
 
 def check(root: Path, samples: list[Sample], **options) -> AuditReport:
-    info = {"name": "toy", "synthetic": True, **options.pop("info", {})}
+    # The views of what is said to be synthetic are not probed.
+    info = {"name": "toy", "synthetic": "modality" not in options, **options.pop("info", {})}
     return audit(Manifest.from_samples(samples, root, info), **{"replicates": 100, **options})
 
 
@@ -569,6 +570,31 @@ def test_files_without_views_are_said(voices):
     assert finding(report, "view").severity == room.SKIP
     report = check(root, [s for s in samples if s.label], modality=Whole(np.zeros_like))
     assert "none of 40 files has usable views" in finding(report, "view").message
+
+
+def test_views_that_lie_prepared_are_not_prepared_again(faces):
+    root, samples = faces
+    asked = []
+
+    def views(sample: Sample) -> Views:
+        asked.append(sample.sample_id)
+        return Whole(lambda view: view // 2).prepare(root / sample.path)  # spoils fakes, which are odd
+
+    class Unprepared(Whole):
+        def prepare(self, path):
+            pytest.fail("the file is opened")
+
+    report = check(root, samples, modality=Unprepared(), views=views)
+    assert "view.tone" in blocks(report)
+    assert sorted(asked) == sorted(s.sample_id for s in samples)
+
+
+def test_the_views_of_a_built_in_synthetic_corpus_are_not_held_against_it(faces):
+    root, samples = faces
+    report = check(root, samples, modality=Whole(lambda view: view // 2), info={"synthetic": True})
+    assert blocks(report) == set()
+    assert finding(report, "view").severity == room.SKIP
+    assert "by construction" in finding(report, "view").message
 
 
 def test_training_is_refused_on_a_block_and_goes_on_knowingly(faces):

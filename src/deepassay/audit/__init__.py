@@ -4,7 +4,7 @@ Checks are numbered by failure mode: F02 (identity and source overlap), F03 (cod
 duration), F05 (near-duplicates). What was not looked at is listed as skipped, with the reason.
 """
 
-from deepassay.audit.checks import BLOCKING, audit, audit_for_training
+from deepassay.audit.checks import BLOCKING, audit, audit_for_training, check_allowed
 from deepassay.audit.door import add_arguments, main, open_manifest
 from deepassay.audit.duplicates import DETAIL_COSINE, MEL_COSINE, aligned_cosine
 from deepassay.audit.hashes import HAMMING, cluster_hashes, near_hashes
@@ -27,6 +27,7 @@ __all__ = [
     "aligned_cosine",
     "audit",
     "audit_for_training",
+    "check_allowed",
     "cluster_hashes",
     "log_mels",
     "main",

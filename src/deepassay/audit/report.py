@@ -102,10 +102,11 @@ class AuditReport:
         left = [f for f in self.blocks if f.id not in allow]
         if left:
             lines = "\n".join(f"  {f.id}: {f.message}" for f in left)
+            ids = ",".join(dict.fromkeys([*allow, *(f.id for f in left)]))
             hints = " ".join(dict.fromkeys(f.hint for f in left if f.hint))
             raise AuditError(
                 f"{self.name}: the audit blocks on {len(left)} findings\n{lines}",
-                hint=f"{hints} To go on knowingly, allow them by id; that is recorded with the results.".strip(),
+                hint=f"{hints} To go on knowingly, which is recorded with the results: audit.allow=[{ids}]".strip(),
             )
 
 

@@ -1,6 +1,6 @@
 """Nuisance probes on the views: what a detector is fed after decoding, cropping and resizing, not what lies on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -23,11 +23,18 @@ FAMILIES: Families = {
 
 
 def view_probes(
-    manifest: Manifest, samples: Sequence[Sample], modality: Modality, replicates: int, seed: int, progress: bool
+    manifest: Manifest,
+    samples: Sequence[Sample],
+    modality: Modality,
+    replicates: int,
+    seed: int,
+    progress: bool,
+    views: Callable[[Sample], Views] | None = None,
 ) -> list[AuditFinding]:
     """Probes named ``view.FAMILY``: can the label be told from such features of the views alone?
 
-    Files without usable views (no face, no speech) are left out here; scoring counts them.
+    Files without usable views (no face, no speech) are left out here; scoring counts them. ``views`` gives what is
+    prepared already (a store); without it the modality prepares the files anew.
     """
     from rich.console import Console
     from rich.progress import track
@@ -37,7 +44,7 @@ def view_probes(
     for sample in track(samples, "audit: views", console=bar, disable=not progress, transient=True):
         item = Looked(sample)
         try:
-            prepared = modality.prepare(manifest.file(sample))
+            prepared = views(sample) if views is not None else modality.prepare(manifest.file(sample))
             item.features = view_features(prepared, modality.draw(prepared, _DRAWN))
         except Unusable as error:
             item.problem = str(error)

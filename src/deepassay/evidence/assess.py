@@ -63,6 +63,7 @@ def assess(
     issuer: Mapping[str, str] | None = None,
     datasets: Sequence[Mapping[str, Any]] | None = None,
     audit: AuditReport | None = None,
+    audit_allowed: Sequence[str] = (),
     near_duplicates: Mapping[str, Any] | None = None,
     human_conclusion: Mapping[str, Any] | None = None,
     supersedes: str | None = None,
@@ -81,6 +82,7 @@ def assess(
         issuer: ``name``, ``role``, ``independence``; an unnamed self-assessment where None.
         datasets: entries of the log's ``datasets``; made from the manifest where None.
         audit: `deepassay.audit.audit` of the manifest, with files opened: feeds checks F03, F04 and F05.
+        audit_allowed: ids of its findings that block and were gone on with knowingly: named among the limitations.
         near_duplicates: result of another audit: ``method``, ``threshold``, ``pairs_across_splits``.
         human_conclusion: the assessor's own words, never generated: ``text``, ``name``, ``date``.
         supersedes: id of the dossier that this one replaces.
@@ -155,6 +157,7 @@ def assess(
     limits = _limits(
         tool=tool, checks=checks, numbers=numbers, synthetic=synthetic, data=data, code=code, seen=seen,
         clusters=len(set(test.column("cluster").tolist())),
+        allowed=[] if audit is None else [f.id for f in audit.blocks if f.id in audit_allowed],
     )  # fmt: skip
     fill = {"tool": tool.name, "version": tool.version}
     document: dict[str, Any] = {
@@ -536,6 +539,7 @@ def _limits(
     code: Mapping[str, Any],
     seen: Sequence[str] | None,
     clusters: int,
+    allowed: Sequence[str],
 ) -> list[tuple[str, dict[str, Any]]]:
     """Keys of sentences and what fills them: specific to this assessment, the general ones last."""
     out: list[tuple[str, dict[str, Any]]] = []
@@ -553,6 +557,8 @@ def _limits(
     silent = [check.id for check in checks if check.outcome == "not_run" and check.applicable]
     if silent:
         out.append(("limit.checks", {"names": ", ".join(silent)}))
+    if allowed:
+        out.append(("limit.audit", {"names": ", ".join(allowed)}))
     closed = [str(entry["name"]) for entry in data if not entry["licence_allows_this_use"]]
     if closed:
         out.append(("limit.licence", {"names": ", ".join(closed)}))

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from deepassay.audit import audit
 from deepassay.evidence.assess import assess as assess_tool
 from deepassay.evidence.assess import bundle_info
 from deepassay.evidence.dossier import write_dossier
@@ -16,18 +15,20 @@ from deepassay.evidence.tool import ToolUnderAssessment
 from deepassay.pipelines.build import build, take
 from deepassay.pipelines.evaluate import evaluate_run
 from deepassay.pipelines.folder import RunFolder
+from deepassay.pipelines.gate import Gate
 from deepassay.pipelines.terminal import terminal
 from deepassay.provenance import collect
 from deepassay.scores import ScoreTable
 from deepassay.screening.bundle import Bundle
 
 log = logging.getLogger(__name__)
-KEYS = {"run", "tool", "protocol", "languages", "name"}
+KEYS = {"run", "tool", "protocol", "languages", "name", "audit"}
 
 
 def assess(config: Mapping[str, Any], folder: Path) -> int:
     """`deepassay assess run=... tool=...`: freezes the protocol, opens the test, measures, and renders the dossier."""
     settings = take(config, KEYS, verb="assess")
+    gate = Gate.from_config(settings.get("audit"))
     console = terminal()
     run = RunFolder.open(settings["run"])
     tool: ToolUnderAssessment = build(settings["tool"])
@@ -37,12 +38,13 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
     register = Register(run.protocol)
     mark = register.freeze(protocol)
     console.print(f"  protocol {protocol.name} {protocol.version} frozen as {mark[:12]}")
+    # Before the test is opened, so that a refusal costs no opening.
+    manifest = run.manifest()
+    claimed = dict(run.config["split"].get("leave_out") or {})
+    found = gate.pass_on(manifest, run.path / "dossier" / "audit.json", console, leave_out=claimed)
     scored = run.scores("test").is_file() and run.scores("dev").is_file() and _same_bundle(run, bundle)
     if not scored or not register.openings():
         evaluate_run(run, console=console)
-    manifest = run.manifest()
-    console.print("  auditing the corpus for leaks and shortcuts")
-    found = audit(manifest, leave_out=dict(run.config["split"].get("leave_out") or {}))
     outcome = assess_tool(
         tool=tool,
         protocol=protocol,
@@ -53,6 +55,7 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
         manifest=manifest,
         provenance=collect(config=run.config, seeds=[int(run.config["seed"]), protocol.seed]),
         audit=found,
+        audit_allowed=gate.allow,
         now=datetime.now(UTC),
     )
     paths = write_dossier(outcome, run.path / "dossier", languages=tuple(settings["languages"]))

@@ -9,8 +9,11 @@ from deepassay.errors import AssayError, ConfigError
 from deepassay.files import fingerprint
 
 ALLOWED_TARGETS = ("deepassay", "torch", "timm", "lightning", "torchvision", "transformers", "peft")
-# What may differ between two runs that are the same experiment: names, places, and how many hands do the work.
-VOLATILE = frozenset({"name", "folder", "logger", "then", "workers", "progress", "resume", "store_folder", "root"})
+# What may differ between two runs that are the same experiment: names, places, how many hands do the work, and which
+# findings of the audit are gone on with (kept in audit.json).
+VOLATILE = frozenset(
+    {"name", "folder", "logger", "then", "workers", "progress", "resume", "store_folder", "root", "audit"}
+)
 
 
 def locate(target: str) -> Any:

@@ -10,6 +10,7 @@ from deepassay.errors import ConfigError
 from deepassay.modality.views import Modality
 from deepassay.pipelines.build import build, take
 from deepassay.pipelines.folder import RunFolder
+from deepassay.pipelines.gate import Gate
 from deepassay.pipelines.prepare import ensure_finder, open_store, read_corpus, split_corpus
 from deepassay.pipelines.terminal import terminal
 
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 KEYS = {
     "corpus", "modality", "split", "store", "augment", "detector", "loss", "optimizer", "trainer", "logger", "seed",
     "name", "views", "warm_start", "resume", "then", "operating_points", "replicates", "licence_use", "slices",
+    "audit",
 }  # fmt: skip
 STEPS = ("export", "evaluate")
 
@@ -26,6 +28,7 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
 
     Raises:
         ConfigError: an unknown key or step, or a test set handed to training.
+        AuditError: the corpus leaks its labels, and ``audit.allow`` does not say that this is known.
         LeakError, ManifestError: see `split_corpus`.
     """
     if "test" in config:
@@ -34,6 +37,7 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
             hint="remove test=...; score it afterwards with `deepassay evaluate run=... corpus=...`",
         )
     settings = take(config, KEYS, verb="train")
+    gate = Gate.from_config(settings.get("audit"))
     unknown = [step for step in settings["then"] if step not in STEPS]
     if unknown:
         raise ConfigError(f"then: there is no step {unknown[0]!r}", hint=f"use any of {list(STEPS)}")
@@ -51,12 +55,12 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
     console.print(f"[bold]corpus[/] {whole.name}, {len(whole)} samples{mark}")
     run = RunFolder.start(folder, config, resume=bool(settings["resume"]))
     store = open_store(settings["store"], whole, modality)
-    manifest = split_corpus(settings["split"], whole)
     run.keep_data(manifest, store)
     for name, cell in sorted(manifest.counts().items()):
         console.print(f"  {name:<8} real {cell['real']:>6}  fake {cell['fake']:>6}")
     for reason, n in dict(manifest.info.get("dropped") or {}).items():
         console.print(f"  left out {n:>6}  {reason}")
+    gate.pass_on(manifest, run.path / "audit.json", console, modality=modality, store=store, again=False)
     console.print(f"[bold]train[/]  {settings['detector'].get('_target_', '').rpartition('.')[2]}")
     result = fit(
         detector=lambda: build(settings["detector"]),
@@ -90,3 +94,7 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
         evaluate_run(run, console=console)
     console.print(f"[bold]run[/]    {run.path}")
     return 0
+
+
+        return set()
+    )
