@@ -19,6 +19,9 @@ TIED = "subjects or sources lie in different splits"
 LEFT_OUT = "generator is left out for another split than its subjects'"
 HELD_OUT = "subject or source also occurs in a held-out group"
 UNSPLIT = "no official split"
+KIN = "generator is kin to a left-out one"
+UNWANTED = "kind of fake that this training does without"
+SELF_MADE = "self-made/"
 _CLAIM_ORDER = ("test", "dev", "train")
 ASSIGNMENTS = ("balanced", "hash")
 
@@ -375,6 +378,182 @@ class GroupHoldout:
             where[at], reason[at] = inner.place(rest)
             facts["dev_fraction"] = self.dev_fraction
         return _finish(manifest, where, reason, facts, SPLITS)
+
+
+class CrossHoldout:
+    """Leave generator groups out together with people and places: the test of tools, people and sources never seen.
+
+    Every group names generators and, where it can, the places (repositories, laboratories) whose real samples are
+    held out with them. Test is the fakes of the groups under ``test``, those real samples, and every real sample of a
+    person or source met among them. Of everything else, fakes of those people are dropped and counted, and the rest
+    is dealt to train and dev by subject. Self-made fakes (generators that begin with ``self-made/``) follow their
+    original's people and are never tested.
+
+    Args:
+        groups: name -> {generators: [generators or families], subjects: [people], reals: [values of ``by``]}. All that
+            is of a group's ``subjects`` belongs to it, whatever made it; ``*`` among generators takes the rest.
+        test: names of the groups that are left out.
+        by: attribute or column that names the places.
+        given_fakes: False drops the corpus's own fakes from train and dev.
+        self_made: False drops self-made fakes.
+        kin: word -> [generators or families] that are the same network or the same family of vocoders.
+        leave_kin_out: groups whose generators' kin is dropped from train and dev, too, while they are tested.
+        dev_fraction: share of the remaining samples that becomes dev.
+        seed: for the dev share.
+
+    Raises:
+        ConfigError: a group without generators or subjects, a name in two groups, or no group to leave out.
+    """
+
+    def __init__(
+        self,
+        *,
+        groups: Mapping[str, Mapping[str, Any]],
+        test: Sequence[str],
+        by: str = "repository",
+        given_fakes: bool = True,
+        self_made: bool = True,
+        kin: Mapping[str, Sequence[str]] | None = None,
+        leave_kin_out: Sequence[str] = (),
+        dev_fraction: float = 0.2,
+        seed: int = 0,
+    ) -> None:
+        if not 0 < dev_fraction < 1:
+            raise ConfigError(f"dev_fraction is {dev_fraction}", hint="give a share between 0 and 1, for example 0.2")
+        unknown = sorted({*test, *leave_kin_out} - set(groups))
+        if unknown or not test or isinstance(test, str):
+            raise ConfigError(
+                f"no group is named {unknown[0]!r}" if unknown else "no group is left out for test",
+                hint=f"test is a list of some of {sorted(groups)}",
+            )
+        strange = sorted({key for group in groups.values() for key in group} - {"generators", "reals", "subjects"})
+        if strange or not all(group.get("generators") or group.get("subjects") for group in groups.values()):
+            raise ConfigError(
+                f"a group has the key {strange[0]!r}" if strange else "a group names neither generators nor subjects",
+                hint="a group has lists of generators or subjects, and may have reals",
+            )
+        self.generators = _owner_of(groups, "generators")
+        self.subjects = _owner_of(groups, "subjects")
+        self.places = _owner_of(groups, "reals")
+        self.kin = {str(name): word for word, names in (kin or {}).items() for name in names}
+        self.test, self.by, self.leave_kin_out = tuple(test), by, tuple(leave_kin_out)
+        self.given_fakes, self.self_made = given_fakes, self_made
+        self.dev_fraction, self.seed = dev_fraction, seed
+
+    def apply(self, manifest: Manifest) -> Manifest:
+        """Fill ``split``; see the class. ``info["split"]`` tells counts, clusters and what was dropped and why.
+
+        Raises:
+            ManifestError: a fake that no group claims; a generator, person or place that no sample has; a test without
+                real or without fake samples; train or dev without a class, fakes excepted where ``given_fakes`` is
+                False.
+        """
+        where, reason = self.place(manifest)
+        facts = {
+            "method": "cross",
+            "by": self.by,
+            "seed": self.seed,
+            "fractions": {},
+            "leave_out": {},
+            "groups": list(self.test),
+            "given_fakes": self.given_fakes,
+            "self_made": self.self_made,
+            "leave_kin_out": list(self.leave_kin_out),
+            "dev_fraction": self.dev_fraction,
+        }
+        return _finish(manifest, where, reason, facts, SPLITS if self.given_fakes else ("test",))
+
+    def place(self, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) position in SPLITS of every row, -1 where it is dropped; and (n,) why it is dropped."""
+        fake, group = _labels(manifest) == FAKE, self.group(manifest)
+        made = fake & self_made_rows(manifest)
+        test = np.isin(group, self.test) & ~made
+        ids = _Ids(manifest, "subject")
+        while True:  # a real sample of a tested person is tested, and so is whoever it is tied to
+            owned = np.zeros(len(ids.names), dtype=bool)
+            owned[ids.node[test[ids.row]]] = True
+            tied = np.zeros(len(manifest), dtype=bool)
+            tied[ids.row[owned[ids.node]]] = True
+            more = tied & ~test & ~fake
+            if not more.any():
+                break
+            test |= more
+        words = self._kin_words(manifest)
+        out_kin = set(words[test & fake & np.isin(group, self.leave_kin_out)]) - {""}
+        reason = np.full(len(manifest), "", dtype=object)
+        rest = ~test
+        for out, why in (
+            (tied, HELD_OUT),
+            (np.isin(words, list(out_kin)) & fake & ~made, KIN),
+            (fake & ~made & (not self.given_fakes), UNWANTED),
+            (made & (not self.self_made), UNWANTED),
+        ):
+            reason[out & rest] = why
+            rest &= ~out
+        where = np.where(test, SPLITS.index("test"), -1)
+        inner = SubjectSplit(fractions={"train": 1 - self.dev_fraction, "dev": self.dev_fraction}, seed=self.seed)
+        at = np.flatnonzero(rest)
+        where[at], reason[at] = inner.place(manifest.select(rest))
+        return where, reason
+
+    def _kin_words(self, manifest: Manifest) -> np.ndarray:
+        pairs = zip(manifest.column("generator"), manifest.column("generator_family"), strict=True)
+        return np.array([self.kin.get(str(g), self.kin.get(str(f), "")) for g, f in pairs], dtype=object)
+
+    def group(self, manifest: Manifest) -> np.ndarray:
+        """(n,) the group that a sample belongs to by its people, its generator or (real) its place; "" for none.
+
+        Raises:
+            ManifestError: see `apply`.
+        """
+        fake, made = _labels(manifest) == FAKE, self_made_rows(manifest)
+        names, families = manifest.column("generator"), manifest.column("generator_family")
+        people = manifest.column("subjects")
+        places = np.array(text_values(manifest, self.by).to_pylist(), dtype=object)
+        rest = self.generators.get("*", "")
+        out = np.full(len(manifest), "", dtype=object)
+        for row in range(len(manifest)):
+            claimed = [self.subjects[p] for p in people[row] if p in self.subjects]
+            if made[row]:
+                continue
+            if claimed:
+                out[row] = claimed[0]
+            elif fake[row]:
+                family = self.generators.get(str(families[row] or ""), rest)
+                out[row] = self.generators.get(str(names[row] or ""), family)
+            else:
+                out[row] = self.places.get(str(places[row]), "")
+        lost = sorted({str(n) for n in names[fake & ~made & (out == "")]})
+        met = {str(n) for n in names[fake]} | {str(f) for f in families[fake]}
+        absent = (
+            sorted({g for g in self.generators if g != "*"} - met)
+            + sorted(set(self.places) - set(places))
+            + sorted(set(self.subjects) - {p for row in people for p in row})
+        )
+        if lost or absent:
+            raise ManifestError(
+                f"{manifest.name}: no group claims generator {lost[0]!r}"
+                if lost
+                else f"{manifest.name}: no sample has the generator, person or {self.by} {absent[0]!r} of a group",
+                hint="list every generator in one group (generators: ['*'] takes the rest); generators here: "
+                f"{_some(str(n) for n in names[fake])}",
+            )
+        return out
+
+
+def self_made_rows(manifest: Manifest) -> np.ndarray:
+    """(n,) bool: fakes that the project made itself from the corpus's own real samples."""
+    starts = pc.starts_with(pc.fill_null(manifest.table.column("generator"), ""), SELF_MADE)
+    return starts.to_numpy(zero_copy_only=False)
+
+
+def _owner_of(groups: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, str]:
+    owner: dict[str, str] = {}
+    for name, group in groups.items():
+        for value in group.get(key) or ():
+            if owner.setdefault(str(value), name) != name:
+                raise ConfigError(f"{value!r} is in group {owner[str(value)]} and in {name}", hint="list it once")
+    return owner
 
 
 def assert_disjoint(manifest: Manifest) -> None:
