@@ -25,7 +25,7 @@ from deepassay.errors import (
 )
 from deepassay.files import fingerprint
 from deepassay.labels import Status, Unusable
-from deepassay.modality.views import Modality, Views
+from deepassay.modality.views import EVERY, EvenViews, Modality, Streams, Views
 
 if TYPE_CHECKING:  # screening scores single files through this module and must start quickly, without Arrow
     from concurrent.futures import Executor, Future
@@ -39,6 +39,8 @@ JOURNAL_VERSION = 1
 SETUP_ERRORS = (BundleError, ConfigError, LeakError, ManifestError, MissingDependencyError)
 # A detector that fails on each of this many files, and on nothing else so far, is broken; the files are not.
 _HOPELESS = 4
+# A file with more views than this is scored by itself, so many views at a time: memory does not grow with its length.
+_PART = 16
 _log = logging.getLogger(__name__)
 
 
@@ -58,10 +60,11 @@ class FileScore:
         score: pooled score, higher = more likely fake; None unless status is ok.
         status: ok, or why there is no score.
         reason: one sentence for people; empty where status is ok.
-        start_s: (k,) float64 seconds, where each view starts.
+        start_s: (k,) float64 seconds, where each view starts. end_s: where it ends; None where it is one instant.
         track: (k,) int32 face track of each view.
         logits: (k,) float64, one per view.
         seconds: wall time from file to score, the detector's share included.
+        notes: what a reader of the score must know of the file, one sentence each.
     """
 
     score: float | None = None
@@ -71,6 +74,8 @@ class FileScore:
     track: np.ndarray | None = None
     logits: np.ndarray | None = None
     seconds: float = 0.0
+    end_s: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def n_views(self) -> int:
@@ -85,11 +90,12 @@ class FileScore:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """Views drawn from one file, or why there are none."""
+    """Views drawn from one file, or those of a long file yet to be cut, or why there are none."""
 
     views: Views | None
     outcome: FileScore
     seconds: float
+    long: EvenViews | None = None
 
 
 def score_file(modality: Modality, predict: Predict, path: str | Path, *, views: int = 8) -> FileScore:
@@ -99,12 +105,33 @@ def score_file(modality: Modality, predict: Predict, path: str | Path, *, views:
         modality: turns the file into views.
         predict: data (n, *shape) -> logits (n,).
         path: the file.
-        views: most views drawn from it, spread evenly.
+        views: most views drawn from it, spread evenly. However many there are, memory does not grow with the length of
+            a file whose modality streams (`Streams`: voices).
 
     Raises:
         AssayError: the set-up is at fault (`SETUP_ERRORS`); whatever is wrong with the file becomes its status.
     """
     return _judge(modality, predict, [_cut(modality, None, "", Path(path), views)], batch_size=32)[0]
+
+
+def score_timelines(
+    manifest: "Manifest",
+    modality: Modality,
+    predict: Predict,
+    *,
+    views: int = EVERY,
+    store: PreparedSource | None = None,
+) -> Iterator[tuple["Sample", FileScore]]:
+    """Each sample of a manifest with the score of every view, for evaluation by segment; one file at a time.
+
+    Args:
+        manifest, modality, predict, store: as for `score_manifest`.
+        views: most views per sample; all of them by default.
+    """
+    _same_preparation(store, modality)
+    for sample in manifest:
+        cut = _cut_sample(modality, store, sample, manifest.file(sample), views)
+        yield sample, _judge(modality, predict, [cut], batch_size=32)[0]
 
 
 def score_manifest(
@@ -213,8 +240,14 @@ def _cut(modality: Modality, store: PreparedSource | None, sample_id: str, path:
     begin = time.perf_counter()
     views, outcome = None, FileScore()
     try:
-        prepared = modality.prepare(path) if store is None else store.views(sample_id)
-        views = modality.draw(prepared, k)
+        if isinstance(modality, Streams):
+            even = modality.choose(path if store is None else store.views(sample_id), k)
+            outcome = FileScore(notes=even.notes)
+            if len(even) > _PART:
+                return _Cut(None, outcome, time.perf_counter() - begin, even)
+            views = next(even.parts(_PART))
+        else:
+            views = modality.draw(modality.prepare(path) if store is None else store.views(sample_id), k)
         if not len(views):
             views, outcome = None, FileScore(status=Status.ERROR, reason="no view was drawn from the file")
     except Unusable as unusable:
@@ -258,20 +291,61 @@ def _judge(
     out = []
     for i, cut in enumerate(cuts):
         seconds = cut.seconds + each * _count(cut)
-        if cut.views is None:
+        if cut.long is not None:
+            out.append(_judge_long(modality, predict, cut, cut.long, batch_size))
+        elif cut.views is None:
             out.append(replace(cut.outcome, seconds=seconds))
         elif i in failures:
             out.append(FileScore(status=Status.ERROR, reason=failures[i], seconds=seconds))
         else:
-            out.append(_pool(modality, logits[i], cut.views, seconds))
+            out.append(_pool(modality, logits[i], cut.views, seconds, cut.outcome.notes))
     return out
+
+
+def _judge_long(modality: Modality, predict: Predict, cut: _Cut, even: EvenViews, batch_size: int) -> FileScore:
+    """A file with many views, cut and predicted part by part."""
+    begin = time.perf_counter()
+    kept: list[Views] = []
+    logits: list[np.ndarray] = []
+    where: Path | None = getattr(even, "path", None)
+    parts = even.parts(_PART)
+    while True:
+        try:
+            part = next(parts, None)
+        except Exception as error:
+            seconds = cut.seconds + time.perf_counter() - begin
+            if isinstance(error, Unusable):
+                return FileScore(status=error.status, reason=error.reason, seconds=seconds)
+            return FileScore(status=Status.ERROR, reason=describe_fault(error, where), seconds=seconds)
+        if part is None:
+            break
+        try:
+            logits.append(_logits(predict, part.data, batch_size))
+        except (*SETUP_ERRORS, ScoreError):
+            raise
+        except Exception as error:
+            seconds = cut.seconds + time.perf_counter() - begin
+            return FileScore(status=Status.ERROR, reason=f"detector: {describe_fault(error)}", seconds=seconds)
+        kept.append(replace(part, data=part.data[:, :0].copy(), landmarks=None, size=None))
+    ends = [part.end_s for part in kept if part.end_s is not None]
+    views = Views(
+        data=np.concatenate([part.data for part in kept]),
+        start_s=np.concatenate([part.start_s for part in kept]),
+        quality=np.concatenate([part.quality for part in kept]),
+        track=np.concatenate([part.track for part in kept]),
+        end_s=np.concatenate(ends) if len(ends) == len(kept) else None,
+    )
+    seconds = cut.seconds + time.perf_counter() - begin
+    return _pool(modality, np.concatenate(logits), views, seconds, cut.outcome.notes)
 
 
 def _count(cut: _Cut) -> int:
     return 0 if cut.views is None else len(cut.views)
 
 
-def _pool(modality: Modality, logits: np.ndarray, views: Views, seconds: float) -> FileScore:
+def _pool(
+    modality: Modality, logits: np.ndarray, views: Views, seconds: float, notes: tuple[str, ...] = ()
+) -> FileScore:
     if not np.isfinite(logits).all():
         reason = (
             f"the detector returned {int((~np.isfinite(logits)).sum())} logits of {len(logits)} that are not finite"
@@ -286,6 +360,8 @@ def _pool(modality: Modality, logits: np.ndarray, views: Views, seconds: float) 
         track=np.asarray(views.track, dtype=np.int32),
         logits=logits,
         seconds=seconds,
+        end_s=None if views.end_s is None else np.asarray(views.end_s, dtype=np.float64),
+        notes=notes,
     )
 
 
@@ -294,7 +370,12 @@ def _predict(predict: Predict, cuts: Sequence[_Cut], which: Sequence[int], batch
     blocks = [views.data for i in which if (views := cuts[i].views) is not None]
     if not blocks:
         return {}
-    data = np.concatenate(blocks)
+    ends = np.cumsum([len(block) for block in blocks])
+    return dict(zip(which, np.split(_logits(predict, np.concatenate(blocks), batch_size), ends[:-1]), strict=True))
+
+
+def _logits(predict: Predict, data: np.ndarray, batch_size: int) -> np.ndarray:
+    """Logits (n,) float64 of views (n, *shape)."""
     parts = []
     for begin in range(0, len(data), batch_size):
         batch = data[begin : begin + batch_size]
@@ -305,8 +386,7 @@ def _predict(predict: Predict, cuts: Sequence[_Cut], which: Sequence[int], batch
                 hint="predict must return one logit per view, shape (n,), higher = more likely fake",
             )
         parts.append(values)
-    ends = np.cumsum([len(block) for block in blocks])
-    return dict(zip(which, np.split(np.concatenate(parts), ends[:-1]), strict=True))
+    return np.concatenate(parts)
 
 
 def describe_fault(error: BaseException, path: Path | None = None) -> str:
