@@ -32,7 +32,8 @@ class Verdict:
         posterior: probability of fake at the stated prior; None where no prior was stated.
         prior: the stated probability of fake before looking, or None.
         operating_point: name, threshold (llr), inequality, target_bpcer, dev_bpcer and supported of the rule applied.
-        timeline: per view start_s, track and score; scores of single views are logits and not calibrated.
+        timeline: per view start_s, end_s (windows of sound), track and score; scores of single views are logits and not
+            calibrated.
         n_views: views that the score rests on.
         n_tracks: face tracks among them.
         bundle: hash of the bundle, None where no bundle fits the file.
@@ -191,7 +192,7 @@ class Screener:
                 llr = float(bundle.calibration.llr(outcome.score))
                 decision = FAKE if point.flags(llr) else NO_EVIDENCE
                 posterior = None if self._prior is None else _posterior(llr, self._prior)
-                warnings = self._warnings(bundle)
+                warnings = [*self._warnings(bundle), *_length_warning(bundle, outcome), *outcome.notes]
         modality = bundle.modality_name if bundle else None
         if modality is None and media is not None and len(_JUDGED_BY[media]) == 1:
             modality = _JUDGED_BY[media][0]
@@ -247,7 +248,24 @@ def _timeline(outcome: FileScore) -> list[dict[str, float]]:
     if outcome.logits is None or outcome.start_s is None or outcome.track is None:
         return []
     rows = zip(outcome.start_s.tolist(), outcome.track.tolist(), outcome.logits.tolist(), strict=True)
-    return [{"start_s": round(start, 4), "track": track, "score": score} for start, track, score in rows]
+    out = [{"start_s": round(start, 4), "track": track, "score": score} for start, track, score in rows]
+    if outcome.end_s is not None:
+        out = [
+            {"start_s": row["start_s"], "end_s": round(end, 4), "track": row["track"], "score": row["score"]}
+            for row, end in zip(out, outcome.end_s.tolist(), strict=True)
+        ]
+    return out
+
+
+def _length_warning(bundle: Bundle, outcome: FileScore) -> list[str]:
+    """A file with far more views than any that the threshold was fixed on."""
+    most = bundle.scope.limits.get("dev_views_most")
+    if not isinstance(most, int) or outcome.n_views <= 2 * most:
+        return []
+    return [
+        f"the score is pooled over {outcome.n_views} views and the threshold was fixed on files of at most {most}: "
+        "the false-alarm rate at this length is not known; see the timeline"
+    ]
 
 
 def _posterior(llr: float, prior: float) -> float:
