@@ -55,6 +55,7 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
     console.print(f"[bold]corpus[/] {whole.name}, {len(whole)} samples{mark}")
     run = RunFolder.start(folder, config, resume=bool(settings["resume"]))
     store = open_store(settings["store"], whole, modality)
+    manifest = split_corpus(settings["split"], whole)
     run.keep_data(manifest, store)
     for name, cell in sorted(manifest.counts().items()):
         console.print(f"  {name:<8} real {cell['real']:>6}  fake {cell['fake']:>6}")
@@ -94,7 +95,3 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
         evaluate_run(run, console=console)
     console.print(f"[bold]run[/]    {run.path}")
     return 0
-
-
-        return set()
-    )
