@@ -407,7 +407,11 @@ def export_bundle(
                 "decisions about a person without review by a person",
                 "generators and channels unlike those named",
             ),
-            limits={"media_trained_on": media, "views_per_file": views},
+            limits={
+                "media_trained_on": media, "views_per_file": views,
+                # How long the files were that calibration and thresholds rest on.
+                "dev_views_most": int(scores.column("n_views").max(initial=0)),
+            },  # fmt: skip
         )
         bundle = write_bundle(
             folder, name=name, detector_onnx=graph, modality=modality, calibration=calibration,

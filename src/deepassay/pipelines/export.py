@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from deepassay.modality.views import view_count
 from deepassay.pipelines.build import build, take
 from deepassay.pipelines.folder import RunFolder
 from deepassay.pipelines.prepare import ensure_finder
@@ -44,7 +45,7 @@ def export_run(
         folder=run.bundle,
         parity_path=run.path / "parity.json",
         operating_points=operating_points or [float(t) for t in config["operating_points"]],
-        views=int(config["views"]["score"]),
+        views=view_count(config["views"]["score"], modality),
         config_fingerprint=run.fingerprint,
         provenance=run.provenance,
         licence_use=licence_use or str(config["licence_use"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deepassay.errors import ConfigError
-from deepassay.modality.views import Modality
+from deepassay.modality.views import DEFAULT_VIEWS, Modality, view_count
 from deepassay.pipelines.build import build, take
 from deepassay.pipelines.folder import RunFolder
 from deepassay.pipelines.gate import Gate
@@ -50,6 +50,8 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
     console = terminal()
     ensure_finder(settings["modality"])
     modality: Modality = build(settings["modality"])
+    views = settings["views"]["score"]
+    view_count(views, modality)  # what export will use: refused now where it makes no sense
     whole = read_corpus(settings["corpus"], modality)
     mark = "  [bold]SYNTHETIC DATA[/]" if whole.synthetic else ""
     console.print(f"[bold]corpus[/] {whole.name}, {len(whole)} samples{mark}")
@@ -76,7 +78,7 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
         logger=build(settings["logger"]),
         seed=int(settings["seed"]),
         views=int(settings["views"]["train"]),
-        score_views=int(settings["views"]["score"]),
+        score_views=views if isinstance(views, int) else DEFAULT_VIEWS,  # to choose a checkpoint
         warm_start=settings["warm_start"],
         resume=bool(settings["resume"]),
         **settings["trainer"],

@@ -9,6 +9,7 @@ from typing import Any
 
 from deepassay.errors import ConfigError, MediaError
 from deepassay.labels import Status, Unusable
+from deepassay.modality.views import EVERY
 from deepassay.scoring import FileScore, describe_fault, score_file
 from deepassay.screening.bundle import Bundle
 
@@ -231,7 +232,8 @@ class Screener:
                 f"{math.ceil(3 / point.target_bpcer - 1e-9)} that such a false-alarm rate needs (rule of 3)"
             )
         if self._views is not None and self._views != bundle.views:
-            out.append(f"at most {self._views} views per file, and the threshold was fixed with {bundle.views}")
+            most = "every view" if bundle.views >= EVERY else str(bundle.views)
+            out.append(f"at most {self._views} views per file, and the threshold was fixed with {most}")
         return out
 
 
