@@ -408,10 +408,11 @@ def export_bundle(
                 "generators and channels unlike those named",
             ),
             limits={
-                "media_trained_on": media, "views_per_file": views,
+                "media_trained_on": media,
+                "views_per_file": views,
                 # How long the files were that calibration and thresholds rest on.
                 "dev_views_most": int(scores.column("n_views").max(initial=0)),
-            },  # fmt: skip
+            },
         )
         bundle = write_bundle(
             folder, name=name, detector_onnx=graph, modality=modality, calibration=calibration,

@@ -14,6 +14,7 @@ from deepassay.evidence.protocol import Register
 from deepassay.files import write_text
 from deepassay.labels import FAKE, REAL
 from deepassay.manifest import SPLITS, Manifest
+from deepassay.modality.views import view_count
 from deepassay.pipelines.build import build, take
 from deepassay.pipelines.folder import RunFolder
 from deepassay.pipelines.prepare import read_corpus
@@ -32,24 +33,29 @@ def score_with_bundle(
     bundle: Bundle,
     *,
     store: Any = None,
-    views: int | None = None,
+    views: int | str | None = None,
     workers: int = 0,
     config_fingerprint: str = "",
     resume_path: Path | None = None,
 ) -> ScoreTable:
-    """Score a manifest with the exported graph and calibrate with the bundle's calibration: every sample gets a row."""
+    """Score a manifest with the exported graph and calibrate with the bundle's calibration: every sample gets a row.
+
+    Args:
+        views: views per file, a number or ``all``; by default the bundle's, which its thresholds were fixed with.
+    """
+    most = bundle.views if views is None else view_count(views, bundle.modality())
     meta = {
         "detector": bundle.name,
         "bundle_sha256": bundle.hash,
         "config_fingerprint": config_fingerprint,
         "code": code_identity(),
-        "views": views or bundle.views,
+        "views": most,
     }
     table = score_manifest(
         manifest,
         bundle.modality(),
         bundle.predict,
-        views=views or bundle.views,
+        views=most,
         store=store,
         meta=meta,
         workers=workers,
@@ -156,7 +162,7 @@ def evaluate_run(
     console: Console,
     replicates: int | None = None,
     slices: list[str] | None = None,
-    views: int | None = None,
+    views: int | str | None = None,
     seed: int = 0,
     workers: int = 0,
 ) -> list[Number]:

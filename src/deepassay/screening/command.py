@@ -45,13 +45,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE", help="write there instead of to standard output")
     parser.add_argument(
         "--views",
-        type=int,
-        metavar="N",
+        type=_count,
+        metavar="N|all",
         help="most views per file (default: as many as the thresholds were fixed with)",
     )
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the detector (default: cores, at most 4)")
     parser.add_argument("--fail-on-fake", action="store_true", help="exit with 4 where a file was flagged")
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary on standard error")
+
+
+def _count(word: str) -> int:
+    """Views per file: a number, or ``all``."""
+    if word == "all":
+        from deepassay.modality.views import EVERY
+
+        return EVERY
+    return int(word)
 
 
 def main(args: argparse.Namespace) -> int:
