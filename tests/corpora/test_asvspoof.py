@@ -3,9 +3,11 @@
 import csv
 import gzip
 from collections import Counter
+from pathlib import PurePosixPath
 
 import pytest
 
+from deepassay.adapters.asvspoof import read_key
 from deepassay.corpora.asvspoof import (
     ATTACKS_5,
     ATTACKS_2019,
@@ -271,3 +273,30 @@ def test_asvspoof5_refuses_unknown_codecs_and_exchanged_keys(tmp_path, monkeypat
     with pytest.raises(ManifestError, match="unknown codec condition 'C99'") as caught:
         door(ASVspoof5, tmp_path, monkeypatch, subsets=["eval"]).prepare()
     assert "bona fide, yet of attack 'A18'" in str(caught.value)
+
+
+def test_keys_read_as_scores_agree_with_the_doors(tmp_path, monkeypatch):
+    """A table that the adapter makes joins a manifest that the door makes."""
+    la(tmp_path / "a")
+    tree(tmp_path / "p", {PA_LIST: PA_LINES}, ["PA_T_1", "PA_T_2", "PA_T_3"], "ASVspoof2019_PA_train/flac")
+    both_2021(tmp_path / "b")
+    tree(tmp_path / "c", {ASV5_LIST: ASV5}, ["E_0000000001", "E_0000000002", "E_0000000003"], "flac_E_eval")
+    doors = {
+        tmp_path / "a" / LA_EVAL: door(ASVspoof2019LA, tmp_path / "a", monkeypatch, subsets=["eval"]),
+        tmp_path / "p" / PA_LIST: door(ASVspoof2019PA, tmp_path / "p", monkeypatch, subsets=["train"]),
+        tmp_path / "b/keys/LA/CM/trial_metadata.txt": door(ASVspoof2021LA, tmp_path / "b", monkeypatch),
+        tmp_path / "b/keys/DF/CM/trial_metadata.txt": door(ASVspoof2021DF, tmp_path / "b", monkeypatch),
+        tmp_path / "c" / ASV5_LIST: door(ASVspoof5, tmp_path / "c", monkeypatch, subsets=["eval"]),
+    }
+    seen = set()
+    for key, corpus in doors.items():
+        trials = read_key(key)
+        for sample in corpus.prepare():
+            trial = trials[PurePosixPath(sample.path).stem]
+            assert (trial.label, trial.generator, trial.channel, trial.cluster) == (
+                sample.label, sample.generator, sample.channel, sample.subjects[0],
+            )  # fmt: skip
+            if "2021" in corpus.name:  # the others give their split by the file's name, which a key does not know
+                assert trial.split == sample.split
+            seen.add(trial.generator.partition("-")[0])
+    assert seen == {"", "ASVspoof2019", "VCC2018", "VCC2020", "ASVspoof5"}

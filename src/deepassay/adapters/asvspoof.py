@@ -3,6 +3,10 @@
 Scores: 2019 ``utterance attack key score``; 2021 ``utterance score``; 5 with a header (``filename cm-score``) or
 ``speaker utterance score key``. Keys: the protocols and trial_metadata.txt of 2019, 2021 (LA, DF, PA) and 5, and
 5's tab- or space-separated keys with a header. Which one a file is, is told from its first line.
+
+Generators, channels and splits are named as the doors of `deepassay.corpora.asvspoof` name them, so that a table made
+here joins a manifest made there: attack ids repeat between the challenges for different systems, and ``progress`` of
+2021 shares its speakers with ``eval``, so it is no development set.
 """
 
 from collections.abc import Mapping
@@ -31,23 +35,31 @@ class _Protocol:
     channel: tuple[int, ...] = ()
     subset: int | None = None
     attributes: tuple[tuple[str, int], ...] = ()
+    database: str = ""
+    source: int | None = None
 
 
 # speaker is always column 0 and the trial column 1.
 _PROTOCOLS = {
-    5: _Protocol("asvspoof2019", key=4, generator=(3,), channel=(2,)),
-    8: _Protocol("asvspoof2021", key=5, generator=(4,), channel=(2, 3), subset=7, attributes=(("trim", 6),)),
+    5: _Protocol("asvspoof2019", key=4, generator=(3,), channel=(2,), database="ASVspoof2019"),
+    8: _Protocol(
+        "asvspoof2021", key=5, generator=(4,), channel=(2, 3), subset=7, attributes=(("trim", 6),),
+        database="ASVspoof2019",
+    ),
     10: _Protocol(
-        "asvspoof5", key=8, generator=(7,), channel=(3, 4), attributes=(("gender", 2), ("attack_tag", 6))
+        "asvspoof5", key=8, generator=(7,), channel=(3, 4), attributes=(("gender", 2), ("attack_tag", 6)),
+        database="ASVspoof5",
     ),
     12: _Protocol(
-        "asvspoof2021-pa", key=9, generator=(5, 6, 7, 8), channel=(2, 3, 4), subset=11, attributes=(("trim", 10),)
+        "asvspoof2021-pa", key=9, generator=(5, 6, 7, 8), channel=(2, 3, 4), subset=11, attributes=(("trim", 10),),
+        database="ASVspoof2021-PA",
     ),
     13: _Protocol(
-        "asvspoof2021-df", key=5, generator=(4,), channel=(2, 3), subset=7, attributes=(("trim", 6), ("vocoder", 8))
+        "asvspoof2021-df", key=5, generator=(4,), channel=(2,), subset=7,
+        attributes=(("source", 3), ("trim", 6), ("vocoder", 8)), database="ASVspoof2019", source=3,
     ),
 }  # fmt: skip
-_SPLITS = {"eval": "test", "progress": "dev"}
+_SPLITS = {"eval": "test"}
 
 
 def _header(cells: list[str]) -> bool:
@@ -127,7 +139,8 @@ def read_scores(path: str | Path, *, higher: str = "real") -> Answers:
                 built.add(cells[1], cells[2], Trial(label=label, cluster=cells[0]), where=where)
             else:
                 label = _label(cells[2], _KEYS, where)
-                built.add(cells[0], cells[3], Trial(label=label, generator=_generator(cells[1], label)), where=where)
+                generator = _generator(cells[1], label, "ASVspoof2019")
+                built.add(cells[0], cells[3], Trial(label=label, generator=generator), where=where)
     return built.done()
 
 
@@ -155,8 +168,12 @@ def _label(word: str, words: Mapping[str, int], where: str) -> int:
     return words[word.lower()]
 
 
-def _generator(word: str, label: int) -> str:
-    return "" if label == REAL or word in ("-", "bonafide") else word
+def _generator(word: str, label: int, database: str) -> str:
+    """``A07`` of 2019 is ``ASVspoof2019-A07``; replay attacks (``AA`` to ``CC``) are ``ASVspoof2019-PA-AA``."""
+    if label == REAL or word in ("-", "bonafide"):
+        return ""
+    replay = database == "ASVspoof2019" and len(word) == 2 and word.isalpha()
+    return f"{database}-PA-{word}" if replay else f"{database}-{word}"
 
 
 def read_key(path: str | Path, *, subset: str | None = None) -> dict[str, Trial]:
@@ -210,11 +227,15 @@ def _key_row(cells: list[str], names: list[str] | None, where: str) -> tuple[str
         label = _label(cells[own.key], _KEYS, where)
         attack = "-".join(cells[i] for i in own.generator)
         channel = " ".join(cells[i] for i in own.channel if cells[i] != "-")
+        if own.name == "asvspoof5" and cells[own.channel[0]] == "-":
+            channel = ""  # without a codec, its quality means nothing
         part = "" if own.subset is None else cells[own.subset]
         attributes = {name: cells[i] for name, i in own.attributes if cells[i] != "-"}
         cluster = "" if cells[0] == "-" else cells[0]
+        source = "" if own.source is None else cells[own.source]
+        database = own.database if source in ("", "asvspoof") else source.upper()
         return cells[1], Trial(
-            label=label, cluster=cluster, generator=_generator(attack, label), channel=channel,
+            label=label, cluster=cluster, generator=_generator(attack, label, database), channel=channel,
             split=_SPLITS.get(part, ""), attributes=attributes,
         ), part  # fmt: skip
     row = dict(zip(names, cells, strict=True))
@@ -226,9 +247,10 @@ def _key_row(cells: list[str], names: list[str] | None, where: str) -> tuple[str
         )
     label = _label(word, _KEYS, where)
     speaker = row.get("spk") or row.get("tar_spk_anon") or ""
+    generator = _generator(row.get("attack_anon", "-"), label, "ASVspoof5")
     return trial_id, Trial(
         label=label, cluster="" if speaker == "-" else speaker,
-        generator=_generator(row.get("attack_anon", "-"), label), channel=row.get("codec", "").replace("-", ""),
+        generator=generator, channel=row.get("codec", "").replace("-", ""),
     ), ""  # fmt: skip
 
 

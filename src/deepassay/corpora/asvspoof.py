@@ -383,7 +383,7 @@ class ASVspoof2021LA(_ASVspoof2021):
         return {
             "generator": f"ASVspoof2019-{attack}" if attack else "",
             "generator_family": family,
-            "channel": f"{cells[2]} {cells[3]}",
+            "channel": " ".join(cell for cell in cells[2:4] if cell != "-"),
             "attributes": attributes(
                 language="en", parent="VCTK", attack=attack, waveform_generator=waveform, codec=codec,
                 transmission=cells[3], trim=cells[6], subset=cells[7],

@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from deepassay.corpora.faceforensics import read_json
-from deepassay.corpora.inventory import Inventory, PublicCorpus, one_of
+from deepassay.corpora.inventory import Inventory, PublicCorpus, one_of, read_json
 from deepassay.corpora.lavdf import changed, segments_text
 from deepassay.errors import ManifestError
 from deepassay.labels import FAKE, REAL

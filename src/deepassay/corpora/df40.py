@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
-from deepassay.corpora.faceforensics import read_json
-from deepassay.corpora.inventory import Inventory, PublicCorpus, one_of
+from deepassay.corpora.inventory import Inventory, PublicCorpus, one_of, read_json
 from deepassay.errors import ConfigError
 from deepassay.labels import FAKE, LABEL_WORDS, REAL
 from deepassay.manifest import Sample

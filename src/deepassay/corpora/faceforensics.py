@@ -1,13 +1,12 @@
 """FaceForensics++ (four methods and FaceShifter, raw/c23/c40, official pair lists) and DeepFakeDetection beside it."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from deepassay.corpora.inventory import Inventory, PublicCorpus, one_of
+from deepassay.corpora.inventory import Inventory, PublicCorpus, one_of, read_json
 from deepassay.errors import ConfigError, ManifestError
 from deepassay.labels import FAKE, REAL
 from deepassay.manifest import Manifest, Sample
@@ -338,18 +337,6 @@ class DeepFakeDetection(PublicCorpus):
             channel=_CHANNEL[compression],
             attributes={"compression": compression, "scene": scene},
         )
-
-
-def read_json(path: Path, name: str) -> Any:
-    """A JSON file of a corpus.
-
-    Raises:
-        ManifestError: it cannot be read as UTF-8 JSON; names the file and the place.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ManifestError(f"{name}: {path} is not readable JSON ({error})", hint="download it again") from error
 
 
 def _bad_list(path: Path, why: str) -> ManifestError:

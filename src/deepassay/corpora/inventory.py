@@ -1,5 +1,6 @@
 """What a public corpus's door is made of: the inventory that counts a copy against what was published, and the door."""
 
+import json
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -276,3 +277,15 @@ def one_of(value: str, allowed: Collection[str], *, what: str) -> str:
     if value not in allowed:
         raise ConfigError(f"{what} is {value!r}", hint=f"use one of {sorted(allowed)}")
     return value
+
+
+def read_json(path: Path, name: str) -> Any:
+    """A JSON file of a corpus.
+
+    Raises:
+        ManifestError: it cannot be read as UTF-8 JSON; names the file and the place.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ManifestError(f"{name}: {path} is not readable JSON ({error})", hint="download it again") from error

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
-from deepassay.corpora.faceforensics import read_json
-from deepassay.corpora.inventory import Inventory, PublicCorpus, one_of
+from deepassay.corpora.inventory import Inventory, PublicCorpus, one_of, read_json
 from deepassay.errors import ManifestError
 from deepassay.labels import FAKE, REAL
 from deepassay.manifest import MODALITIES, Sample

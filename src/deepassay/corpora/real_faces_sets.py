@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from deepassay.corpora.faceforensics import read_json
-from deepassay.corpora.inventory import Inventory, PublicCorpus, one_of
+from deepassay.corpora.inventory import Inventory, PublicCorpus, one_of, read_json
 from deepassay.files import sha256_bytes
 from deepassay.labels import REAL
 from deepassay.manifest import Sample
