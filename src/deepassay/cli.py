@@ -13,6 +13,9 @@ from deepassay.errors import AssayError, ConfigError
 # verb -> (module with add_arguments(parser) and main(args) -> int, one line of help)
 PLAIN = {
     "screen": ("deepassay.screening.command", "give a verdict on files with an exported bundle (no torch needed)"),
+    "calibrate": ("deepassay.screening.site", "fix a threshold on your own genuine files, for screening at your site"),
+    "bundle": ("deepassay.screening.bundle_command", "show, verify and compare exported bundles"),
+    "journal": ("deepassay.screening.journal", "check a journal of verdicts for changed, dropped or reordered records"),
     "demo": ("deepassay.pipelines.demo", "run the whole job on the built-in corpora, both modalities"),
     "metrics": ("deepassay.pipelines.metrics", "official and tie-safe metrics, with intervals, of any score file"),
     "audit": ("deepassay.audit", "look for leaks and shortcuts in a corpus before anyone trains on it"),

@@ -173,6 +173,12 @@ def contract(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(deepassay.modality.contract, "modality_from_contract", modality_from_contract)
 
 
+@pytest.fixture(autouse=True)
+def fork(monkeypatch: pytest.MonkeyPatch):
+    """Workers of this folder's tests must know the stand-ins, so they are forks."""
+    monkeypatch.setattr("deepassay.screening.crew._start_method", lambda: "fork")
+
+
 @pytest.fixture
 def bundle_parts():
     return parts

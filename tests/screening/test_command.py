@@ -15,6 +15,8 @@ from deepassay.errors import BundleError, ConfigError
 from deepassay.screening import command
 from deepassay.screening.bundle import write_bundle
 
+SETTINGS = {"operating_point": "bpcer_5", "views": None, "prior": None, "site": []}
+
 
 def run(*words: object) -> int:
     parser = argparse.ArgumentParser()
@@ -101,22 +103,85 @@ def test_output_appears_under_its_name_only_when_it_is_whole(box, capfd, monkeyp
     assert run("in", "--bundle", "face", "--output", "out.jsonl") == 0
     assert len(lines((box / "out.jsonl").read_text())) == 2
     assert capfd.readouterr().out == ""
-    from deepassay.screening.screener import Screener
+    from deepassay.screening.crew import Crew
 
-    judge = Screener.screen
+    screen = Crew.screen
 
-    def interrupted(self, path):
-        if "dim" in str(path):
-            raise KeyboardInterrupt
-        return judge(self, path)
+    def interrupted(self, paths):
+        yield next(screen(self, paths))
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Screener, "screen", interrupted)
+    monkeypatch.setattr(Crew, "screen", interrupted)
     (box / "out.jsonl").unlink()
     with pytest.raises(KeyboardInterrupt):
         run("in", "--bundle", "face", "--output", "out.jsonl")
     assert not (box / "out.jsonl").exists()
     assert [row["path"] for row in lines((box / "out.jsonl.part").read_text())] == ["in/a_light.png"]
     assert "the lines so far are in out.jsonl.part" in capfd.readouterr().err
+    with open(box / "out.jsonl.part", "a") as stream:
+        stream.write('{"path": "in/b_d')  # a kill in the middle of a line
+    monkeypatch.setattr(Crew, "screen", screen)
+    assert run("in", "--bundle", "face", "--output", "out.jsonl", "--resume") == 0
+    assert [row["path"] for row in lines((box / "out.jsonl").read_text())] == ["in/a_light.png", "in/b_dim.png"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_batch_goes_on_with_no_file_twice_or_missing(box, capfd, workers):
+    from PIL import Image
+
+    for i in range(30):
+        Image.fromarray(np.full((64, 64, 3), 8 * i, np.uint8)).save(box / "in" / f"c{i:02}.png")
+    words = ("in", "gone.jpg", "--bundle", "face", "--workers", workers, "--output")
+    run(*words, "whole.jsonl")
+    whole = (box / "whole.jsonl").read_text()
+    written = whole.splitlines(keepends=True)
+    (box / "out.jsonl.part").write_text("".join(written[:17]) + written[17][:40])
+    (box / "out.jsonl.part.settings").write_text(command._settings_hash(SETTINGS | {"bundles": ["face"]}) + "\n")
+    assert run(*words, "out.jsonl", "--resume") == 3
+    assert not list(box.glob("out.jsonl.*"))
+    timeless = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in lines(text)]
+        for text in (whole, (box / "out.jsonl").read_text())
+    ]
+    assert timeless[0] == timeless[1]
+    assert capfd.readouterr().err.splitlines()[-1].startswith("33 files: ")
+
+
+def test_an_unfinished_output_of_other_settings_is_not_continued(box):
+    (box / "out.jsonl.part").write_text("")
+    (box / "out.jsonl.part.settings").write_text("0\n")
+    with pytest.raises(ConfigError, match="other bundles or settings"):
+        run("in", "--bundle", "face", "--output", "out.jsonl", "--resume")
+    with pytest.raises(ConfigError, match="needs --output"):
+        run("in", "--bundle", "face", "--resume")
+
+
+def test_csv_opens_in_a_spreadsheet_and_runs_nothing_there(box, capfd):
+    import csv
+
+    (box / "=cmd.png").write_bytes((box / "in" / "a_light.png").read_bytes())
+    run("=cmd.png", "in", "--bundle", "face", "--format", "csv")
+    rows = list(csv.DictReader(capfd.readouterr().out.splitlines()))
+    assert [row["path"] for row in rows] == ["'=cmd.png", "in/a_light.png", "in/b_dim.png"]
+    assert float(rows[2]["llr"]) < 0
+    assert {row["operating_point"] for row in rows} == {"bpcer_5"}
+
+
+def test_the_journal_holds_every_verdict_and_no_name(box, capfd):
+    from deepassay.files import sha256_file
+    from deepassay.screening.journal import verify
+
+    for _ in range(2):
+        run("in", "gone.jpg", "--bundle", "face", "--journal", "j", "--quiet")
+    assert verify("j").valid
+    records = [json.loads(line) for line in (box / "j").read_text().splitlines()][1:]
+    assert len(records) == 6
+    assert records[0]["input_sha256"] == sha256_file(box / "in" / "a_light.png")
+    assert records[2]["input_sha256"] is None
+    assert records[0]["verdict"]["decision"] == "fake"
+    assert records[0]["name"] == records[3]["name"] != records[1]["name"]
+    assert "light" not in (box / "j").read_text()
+    assert "gone" not in (box / "j").read_text()
 
 
 def test_table_is_for_people(box, capfd):

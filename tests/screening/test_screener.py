@@ -77,8 +77,10 @@ def test_a_picture_is_flagged_from_the_threshold_on(face, tmp_path):
     assert light.posterior == pytest.approx(odds / (1 + odds))
     assert light.operating_point == {
         "name": "bpcer_5", "threshold": 0.0, "inequality": "flag_if_score_ge", "target_bpcer": 0.05, "dev_bpcer": 0.04,
-        "supported": True,
+        "supported": True, "flags_right": light.operating_point["flags_right"],
     }  # fmt: skip
+    # 1 of 10 files fake, all of them flagged, and 5 % of the others: 0.1 / (0.1 + 0.9 * 0.05)
+    assert light.operating_point["flags_right"]["1 in 10"] == pytest.approx(0.1 / 0.145)
     assert light.timeline == [{"start_s": 0.0, "track": 0, "score": light.score}]
     assert (light.modality, light.media, light.n_views, light.n_tracks) == ("face", "image", 1, 1)
     assert (light.bundle, light.detector, light.synthetic) == (face.hash, "stand-in face", True)

@@ -72,10 +72,7 @@ class Crew(AbstractContextManager["Crew"]):
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> "Crew":
-        # A fork is two milliseconds against a third of a second; it is safe while no thread pool has been started.
-        heavy = any(name in sys.modules for name in ("onnxruntime", "torch"))
-        method = self.start_method or ("spawn" if heavy or not hasattr(os, "fork") else "fork")
-        self._context: Any = get_context(method)
+        self._context: Any = get_context(self.start_method or _start_method())
         self._folder = tempfile.TemporaryDirectory(prefix="deepassay-screen-")
         try:
             self._workers = [self._start() for _ in range(self.n)]
@@ -215,6 +212,12 @@ class _Worker:
         self.process.join()
         self.pipe.close()
         self.process.close()
+
+
+def _start_method() -> str:
+    # A fork takes two milliseconds, a new process a third of a second; it is safe while no thread pool was started.
+    heavy = any(name in sys.modules for name in ("onnxruntime", "torch"))
+    return "spawn" if heavy or not hasattr(os, "fork") else "fork"
 
 
 def _cores() -> int:

@@ -1,5 +1,6 @@
 """Journal: append-only JSON lines in which every record holds the hash of the one before; safe with several writers."""
 
+import argparse
 import hashlib
 import hmac
 import json
@@ -381,3 +382,40 @@ def verdict_record(
     if not journal.names:
         values["reason"] = values["reason"].replace(verdict.path, "the file")
     return {"name": journal.name(verdict.path), "input_sha256": input_sha256, "verdict": values}
+
+
+EPILOG = """\
+exit codes: 0 the journal is valid; 1 it is not, every finding is printed; 2 it cannot be read.
+
+A journal shows what was changed, dropped, moved or cut off by somebody who could not write everything again. Print its
+head now and then, keep it elsewhere, and give it to --head: then a rewritten or shortened journal shows too.
+
+examples:
+  deepassay journal head verdicts.journal
+  deepassay journal verify verdicts.journal --head 3b1f...
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `deepassay journal`."""
+    parser.epilog = EPILOG
+    parser.add_argument(
+        "action", choices=("verify", "head"), help="check a journal, or print the hash of its last record"
+    )
+    parser.add_argument("journal", metavar="FILE", help="what `deepassay screen --journal` wrote")
+    parser.add_argument("--head", metavar="SHA256", help="hash of a record that was kept elsewhere")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Check a journal; returns 0 where it is valid and 1 where it is not."""
+    report = verify(args.journal, head=args.head)
+    if args.action == "head":
+        print(report.head)
+        return 0 if report.valid else 1
+    for finding in report.findings:
+        where = f"line {finding.line}" if finding.line else "whole file"
+        print(f"{where}: {finding.kind}: {finding.text}")
+    lost = f", {report.lost} lost to killed writers" if report.lost else ""
+    print(f"{args.journal}: {'valid' if report.valid else 'NOT VALID'}, {report.records} records{lost}")
+    print(f"  from {report.first} to {report.last}, head {report.head}")
+    return 0 if report.valid else 1

@@ -2,16 +2,18 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deepassay.calibrator import INEQUALITY
 from deepassay.errors import ConfigError, MediaError
 from deepassay.labels import Status, Unusable
 from deepassay.modality.views import EVERY
 from deepassay.scoring import FileScore, describe_fault, score_file
 from deepassay.screening.bundle import Bundle
+from deepassay.screening.site import SiteRule, flags_right
 
 FAKE, NO_EVIDENCE, ABSTAIN = "fake", "no evidence of manipulation", "abstain"
 _JUDGED_BY = {"image": ("face",), "audio": ("voice",), "video": ("face", "voice")}
@@ -32,7 +34,9 @@ class Verdict:
         score: pooled logit, higher = more likely fake.
         posterior: probability of fake at the stated prior; None where no prior was stated.
         prior: the stated probability of fake before looking, or None.
-        operating_point: name, threshold (llr), inequality, target_bpcer, dev_bpcer and supported of the rule applied.
+        operating_point: name, threshold (llr), inequality, target_bpcer, dev_bpcer (of a site rule: on the site's own
+            genuine files), supported, and flags_right, the largest share of flags that can be right where 1 file in
+            10, 100 or 1,000 is fake, of the rule applied.
         timeline: per view start_s, end_s (windows of sound), track and score; scores of single views are logits and not
             calibrated.
         n_views: views that the score rests on.
@@ -79,10 +83,11 @@ class Screener:
         views: most views per file; by default as many as each bundle's thresholds were fixed with.
         prior: probability of fake before looking; only then verdicts carry a posterior.
         threads: onnxruntime threads for bundles given by path.
+        site: site rules (`deepassay calibrate`), at most one per bundle, that decide in place of its operating point.
 
     Raises:
         BundleError: a bundle that is refused, or lacks the operating point.
-        ConfigError: no bundle, two of one modality, or a prior outside (0, 1).
+        ConfigError: no bundle, two of one modality, a prior outside (0, 1), or a site rule of another bundle.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class Screener:
         prior: float | None = None,
         *,
         threads: int | None = None,
+        site: Sequence[SiteRule | str | Path] = (),
     ) -> None:
         if prior is not None and not 0 < prior < 1:
             raise ConfigError(f"prior {prior}", hint="give the probability of fake, between 0 and 1, such as 0.01")
@@ -101,7 +107,6 @@ class Screener:
         self._bundles: dict[str, Bundle] = {}
         for given in bundles:
             bundle = given if isinstance(given, Bundle) else Bundle.load(given, threads=threads)
-            bundle.operating_point(operating_point)
             if bundle.modality_name in self._bundles:
                 raise ConfigError(
                     f"two {bundle.modality_name} bundles: {self._bundles[bundle.modality_name].path} and {bundle.path}",
@@ -113,6 +118,10 @@ class Screener:
         for bundle in self._bundles.values():  # what is wrong with a bundle shows now, not in the middle of a batch
             bundle.check()
             bundle.modality()
+        self._site = _site_rules(site, self._bundles.values())
+        for bundle in self._bundles.values():
+            if bundle.hash not in self._site:
+                bundle.operating_point(operating_point)
         self._rule = operating_point
         self._views = views
         self._prior = prior
@@ -180,18 +189,19 @@ class Screener:
     ) -> Verdict:
         decision, llr, posterior, rule, warnings = ABSTAIN, None, None, None, []
         if bundle is not None:
-            point = bundle.operating_point(self._rule)
+            point = self._site.get(bundle.hash) or bundle.operating_point(self._rule)
             rule = {
                 "name": point.name,
                 "threshold": point.threshold,
-                "inequality": point.inequality,
+                "inequality": INEQUALITY,
                 "target_bpcer": point.target_bpcer,
                 "dev_bpcer": point.realised_bpcer,
                 "supported": point.supported,
+                "flags_right": flags_right(point.target_bpcer),
             }
             if outcome.score is not None:
                 llr = float(bundle.calibration.llr(outcome.score))
-                decision = FAKE if point.flags(llr) else NO_EVIDENCE
+                decision = FAKE if llr >= point.threshold else NO_EVIDENCE
                 posterior = None if self._prior is None else _posterior(llr, self._prior)
                 warnings = [*self._warnings(bundle), *_length_warning(bundle, outcome), *outcome.notes]
         modality = bundle.modality_name if bundle else None
@@ -219,22 +229,44 @@ class Screener:
             seconds=time.perf_counter() - begin,
         )
 
-    def _warnings(self, bundle: Bundle) -> list[str]:
+    def _dev_words(self, bundle: Bundle) -> str:
         point = bundle.operating_point(self._rule)
+        return f"{point.n_real} real dev samples of {point.n_clusters} clusters"
+
+    def _warnings(self, bundle: Bundle) -> list[str]:
         out = []
         if bundle.synthetic:
             out.append("the detector was trained on built-in synthetic data and says nothing of real files")
         if not bundle.calibration.informative:
             out.append(f"the detector is not informative: {bundle.calibration.warning}")
+        own = self._site.get(bundle.hash)
+        point = own or bundle.operating_point(self._rule)
         if not point.supported:
+            rests = f"{own.n} genuine files of this site" if own else self._dev_words(bundle)
             out.append(
-                f"{point.name} rests on {point.n_real} real dev samples of {point.n_clusters} clusters, fewer than the "
+                f"{point.name} rests on {rests}, fewer than the "
                 f"{math.ceil(3 / point.target_bpcer - 1e-9)} that such a false-alarm rate needs (rule of 3)"
             )
         if self._views is not None and self._views != bundle.views:
             most = "every view" if bundle.views >= EVERY else str(bundle.views)
             out.append(f"at most {self._views} views per file, and the threshold was fixed with {most}")
         return out
+
+
+def _site_rules(rules: Sequence[SiteRule | str | Path], bundles: Iterable[Bundle]) -> dict[str, SiteRule]:
+    """The rules by bundle hash. Raises ConfigError for a rule that fits no bundle here, or two that fit one."""
+    hashes = {bundle.hash: bundle for bundle in bundles}
+    out: dict[str, SiteRule] = {}
+    for given in rules:
+        rule = given if isinstance(given, SiteRule) else SiteRule.read(given)
+        if rule.bundle not in hashes or rule.bundle in out:
+            raise ConfigError(
+                f"the site rule {rule.name} is of bundle {rule.bundle[:12]} ({rule.detector}), "
+                + ("which has a rule already" if rule.bundle in out else "which is not among those given"),
+                hint="run `deepassay calibrate` for this bundle, and give one rule per bundle",
+            )
+        out[rule.bundle] = rule
+    return out
 
 
 def abstention(path: str | Path, status: Status, reason: str, *, seconds: float = 0.0) -> Verdict:
