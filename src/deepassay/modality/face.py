@@ -11,6 +11,7 @@ from deepassay.labels import Status, Unusable
 from deepassay.media.containers import media_of, open_media
 from deepassay.media.image import read_image
 from deepassay.media.video import iterate_frames
+from deepassay.modality.clips import draw_clips
 from deepassay.modality.crops import crop_aligned, crop_box
 from deepassay.modality.finder import GRAPHS, MAX_SEARCH_PIXELS, Faces, Finder, finder_folder, finder_hashes
 from deepassay.modality.tracks import Sighting, link, patch_of
@@ -43,6 +44,7 @@ class FaceModality:
         thresholds: of the finder's three stages.
         max_tracks: most tracks kept per file.
         min_track_views: see above.
+        clip_frames: 0: a view is one crop. Else a view is a clip of so many crops of one track (`clips.draw_clips`).
         threads: of onnxruntime; not part of the contract.
     """
 
@@ -61,6 +63,7 @@ class FaceModality:
         thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
         max_tracks: int = 4,
         min_track_views: int = 3,
+        clip_frames: int = 0,
         threads: int = 1,
     ) -> None:
         for name, value, low, high in (
@@ -71,6 +74,7 @@ class FaceModality:
             ("min_prob", min_prob, 0.0, 1.0),
             ("max_tracks", max_tracks, 1, 64),
             ("min_track_views", min_track_views, 1, 64),
+            ("clip_frames", clip_frames, 0, 64),
             ("threads", threads, 1, 64),
         ):
             if not low <= value <= high:
@@ -89,6 +93,7 @@ class FaceModality:
         self.min_face_px, self.min_prob = float(min_face_px), float(min_prob)
         self.thresholds = (float(thresholds[0]), float(thresholds[1]), float(thresholds[2]))
         self.max_tracks, self.min_track_views, self.threads = int(max_tracks), int(min_track_views), int(threads)
+        self.clip_frames = int(clip_frames)
         self._hashes: dict[str, str] | None = None
         self._finder: Finder | None = None
 
@@ -139,15 +144,21 @@ class FaceModality:
                 "thresholds": list(self.thresholds),
                 "max_tracks": self.max_tracks,
                 "min_track_views": self.min_track_views,
+                **({"clip_frames": self.clip_frames} if self.clip_frames else {}),
             },
             "finder": self.finder_hashes,
-            "view": {"shape": [self.size, self.size, 3], "dtype": "uint8", "layout": "height, width, RGB"},
+            "view": {
+                "shape": list(self.input_shape),
+                "dtype": "uint8",
+                "layout": f"{'frame, ' if self.clip_frames else ''}height, width, RGB",
+            },
             "find": (
                 f"P-Net sees at most {MAX_SEARCH_PIXELS} pixels, so the smallest face grows in larger ones; "
                 f"a picture without a face is searched once more with {_TIGHT_BORDER:.0%} of its border repeated"
             ),
             "decode": "upright, transparency on white, colour profiles not applied; video frames evenly spread in time",
-            "draw": "even: k shared among tracks, spread over each; random: from the main track",
+            "draw": "even: k shared among tracks, spread over each; random: from the main track"
+            + ("; each a clip of crops spread over a stretch of its track" if self.clip_frames else ""),
             "pool": "mean over the views of a track, maximum over tracks",
         }
 
@@ -158,8 +169,8 @@ class FaceModality:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """(H, W, 3)"""
-        return (self.size, self.size, 3)
+        """(H, W, 3), or (clip_frames, H, W, 3)."""
+        return (*((self.clip_frames,) if self.clip_frames else ()), self.size, self.size, 3)
 
     def prepare(self, path: str | Path) -> Views:
         """All crops of a file: data (n, size, size, 3) uint8, ordered by track and time.
@@ -222,6 +233,8 @@ class FaceModality:
         """
         if k < 1:
             raise ValueError(f"cannot draw {k} views")
+        if self.clip_frames:
+            return draw_clips(prepared, k, self.clip_frames, rng)
         if rng is not None:
             main = np.nonzero(prepared.track == prepared.track.min())[0]
             rounds = [rng.permutation(main) for _ in range(-(-k // len(main)))]
