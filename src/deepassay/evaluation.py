@@ -21,6 +21,9 @@ from deepassay.scores import ScoreTable
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from deepassay.manifest import Sample
+    from deepassay.scoring import FileScore
+
 SCHEMA_VERSION = "1"
 AS_ERROR, LEFT_OUT = "counted_as_error", "left_out"
 CLUSTER_UNIT = "subject, else source"
@@ -29,6 +32,11 @@ MINIMUM_ATTACK = 59  # zero misses among 59 bound a rate by 5 %
 _LLR_METRICS = ("cllr", "min_cllr", "act_dcf", "min_dcf")  # they leave non-responses out by definition
 STATUSES = ("confirmatory", "exploratory", "under_powered", "not_reported")
 NOT_ANNOTATED = "(not annotated)"
+# Slice "length": seconds from which on a recording is in the bin; a bin holds its lower end.
+LENGTHS = {
+    0.0: "under 1 s", 1.0: "1 to 2 s", 2.0: "2 to 4 s", 4.0: "4 to 10 s", 10.0: "10 to 30 s", 30.0: "30 s to 2 min",
+    120.0: "2 to 10 min", 600.0: "10 to 60 min", 3600.0: "1 h and more",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +184,8 @@ def measure(
     Args:
         table: labelled rows; calibrated where operating points are given (thresholds lie on the llr scale).
         operating_points: fixed on dev.
-        slices: ``generator``, ``generator_family``, any other column of the table, or a name in ``attributes``.
+        slices: ``generator``, ``generator_family``, ``length`` (``duration_s`` in the bins of `LENGTHS`), any other
+            column of the table, or a name in ``attributes``.
         generators_seen: generators in the detector's training data; adds the slice ``exposure`` (seen, left_out).
         status: ``confirmatory`` or ``exploratory``, for numbers that are powered.
 
@@ -511,7 +520,9 @@ def _by_group(
     rows: _Rows, plan: _Plan, where: Mapping[str, str], points: Sequence[OperatingPoint], name: str, group: np.ndarray
 ) -> Iterator[Number]:
     """AUC, BPCER and APCER (pooled over generators) by groups of samples; an exposure group meets all real samples."""
-    for one in sorted({str(v) for v in group[(rows.label == FAKE) if name == "exposure" else slice(None)]}):
+    rank = {bin_: i for i, bin_ in enumerate(LENGTHS.values())}
+    found = {str(v) for v in group[(rows.label == FAKE) if name == "exposure" else slice(None)]}
+    for one in sorted(found, key=lambda v: (rank.get(v, -1), v)):
         keep = group == one
         if name == "exposure":
             keep = (rows.label == REAL) | (keep & (rows.label == FAKE))
@@ -523,8 +534,22 @@ def _by_group(
         yield from _rates(plan, "apcer_pooled", here, part, points, label=FAKE)
 
 
+def _length_bins(table: ScoreTable) -> list[str]:
+    seconds = table.column("duration_s")
+    if np.isnan(seconds).all():
+        raise ScoreError(
+            "no row of the score table says how long its file is, and a slice by length was asked for",
+            hint="read the corpus with probe=true, or give duration_s in its table",
+        )
+    edges, names = np.array(list(LENGTHS)), list(LENGTHS.values())
+    bins = np.searchsorted(edges, np.nan_to_num(seconds), side="right") - 1
+    return [NOT_ANNOTATED if np.isnan(s) else names[max(0, b)] for s, b in zip(seconds, bins, strict=True)]
+
+
 def _column(table: ScoreTable, name: str) -> np.ndarray:
-    if name in table.table.column_names:
+    if name == "length":
+        values = _length_bins(table)
+    elif name in table.table.column_names:
         values = [str(v) if v not in (None, "") else NOT_ANNOTATED for v in table.table.column(name).to_pylist()]
     else:
         found = [dict(v or ()).get(name) for v in table.table.column("attributes").to_pylist()]
@@ -571,6 +596,103 @@ def _llr_quality(rows: _Rows, plan: _Plan, silent: int) -> Iterator[Number]:
             no_ci_reason="descriptive: it is optimised on the labels that it measures", n_clusters=rows.clusters(),
             weak=weak, silent=silent,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentedFile:
+    """One file of which it is known where it is fake, with the scores of its windows.
+
+    Args:
+        duration_s: length of the file in seconds.
+        segments: (m, 2) seconds where it is fake; none for a real file.
+        start_s, end_s, scores: (k,) of the windows; empty where the file has no score.
+        cluster: unit of independence.
+        generator: what made the fake parts; empty for a real file.
+    """
+
+    duration_s: float
+    segments: np.ndarray
+    start_s: np.ndarray
+    end_s: np.ndarray
+    scores: np.ndarray
+    cluster: str
+    generator: str = ""
+
+
+def segmented_file(sample: "Sample", outcome: "FileScore") -> SegmentedFile:
+    """What `scoring.score_timelines` gives of a sample, made ready for `measure_segments`.
+
+    Raises:
+        ScoreError: a fake sample without the attribute ``fake_segments``, no length or no label.
+        ManifestError: segments that cannot be read.
+    """
+    from deepassay.modality.voice import parse_segments
+
+    text = sample.attributes.get("fake_segments", "")
+    if sample.label is None or sample.duration_s is None or (sample.label == FAKE) != bool(text):
+        raise ScoreError(
+            f"sample {sample.sample_id!r}: label {sample.label}, {sample.duration_s} s, fake_segments {text[:40]!r}",
+            hint="segment-level evaluation needs labels, lengths (probe=true) and, of fakes alone, fake_segments",
+        )
+    nothing = np.zeros(0)
+    known = outcome.logits is not None and outcome.start_s is not None and outcome.end_s is not None
+    return SegmentedFile(
+        duration_s=sample.duration_s, segments=parse_segments(text), cluster=sample.cluster, generator=sample.generator,
+        start_s=outcome.start_s if known and outcome.start_s is not None else nothing,
+        end_s=outcome.end_s if known and outcome.end_s is not None else nothing,
+        scores=outcome.logits if known and outcome.logits is not None else nothing,
+    )  # fmt: skip
+
+
+def measure_segments(
+    rows: Iterable[SegmentedFile],
+    *,
+    resolution_s: float = 0.16,
+    replicates: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+    status: str = "exploratory",
+    minimum_clusters: int = MINIMUM_CLUSTERS,
+) -> list[Number]:
+    """AUC and EER (E3) over cells of ``resolution_s`` seconds: how well a timeline says where a file is fake.
+
+    A cell is fake where any of it is (`metrics.segments.cell_labels`); its score is the mean logit of the windows that
+    hold its middle. Windows longer than a cell blur what they report: state the window and hop beside the number.
+    Cells without a score (silence, files without an answer) count as errors, and in a second set are left out (law 2).
+    Cells of one cluster are resampled together.
+
+    Raises:
+        ScoreError: cells of one class only, or none with a score.
+    """
+    from deepassay.metrics.segments import cell_labels, cell_scores
+
+    label, value, cluster, generator = [], [], [], []
+    for row in rows:
+        label.append(cell_labels(row.segments, row.duration_s, resolution_s))
+        value.append(cell_scores(row.start_s, row.end_s, row.scores, row.duration_s, resolution_s))
+        cluster.append(np.full(len(label[-1]), row.cluster, dtype=object))
+        generator.append(np.where(label[-1] == FAKE, row.generator or NOT_ANNOTATED, "").astype(object))
+    if not label:
+        raise ScoreError("no file to evaluate by segment", hint="give files with fake_segments")
+    values = np.concatenate(value)
+    cells = _Rows(
+        label=np.concatenate(label), value=values, answered=~np.isnan(values), cluster=np.concatenate(cluster),
+        generator=np.concatenate(generator),
+    )  # fmt: skip
+    if not all(cells.counts) or not cells.answered.any():
+        raise ScoreError(
+            f"{cells.counts[0]} real and {cells.counts[1]} fake cells, {cells.silent} of them without a score",
+            hint="segment-level evaluation needs real and fake parts, and windows that cover them",
+        )
+    plan = _Plan(
+        detector="", scores_sha256="", replicates=replicates, level=level, seed=seed, status=status,
+        minimum_clusters=minimum_clusters, minimum_attack=MINIMUM_ATTACK,
+    )  # fmt: skip
+    out: list[Number] = []
+    for convention in (AS_ERROR, LEFT_OUT):
+        where = {"cells": f"{resolution_s:g} s", "nonresponse": convention}
+        out += _ranking(cells.scores(convention, []), plan, where, names=("auc", "eer"))
+    return out
 
 
 def strata(table: ScoreTable) -> list[dict[str, Any]]:
