@@ -9,7 +9,7 @@ import soundfile
 from deepassay.errors import MediaError
 from deepassay.labels import Status, Unusable
 from deepassay.media.limits import Limits
-from deepassay.media.sound import read_sound, write_sound
+from deepassay.media.sound import read_sound, stream_sound, write_sound
 
 
 def tone(rate: int = 16000, seconds: float = 1.0, hz: float = 440.0) -> np.ndarray:
@@ -152,3 +152,62 @@ def test_real_voices_read_as_librosa_reads_them(shared):
     for path in paths:
         expected, _ = librosa.load(path, sr=16000, mono=True)
         np.testing.assert_allclose(read_sound(path), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 32000, 44100, 48000])
+def test_streamed_resampling_is_that_of_the_whole_signal(tmp_path, rate):
+    soxr = pytest.importorskip("soxr")
+    signal = np.random.default_rng(3).normal(0, 0.1, rate * 25 + 7).astype(np.float32)  # several blocks
+    write_sound(tmp_path / "a.wav", signal, rate, subtype="FLOAT")
+    whole = soxr.resample(signal, rate, 16000, quality="HQ")
+    back = read_sound(tmp_path / "a.wav")
+    assert abs(len(back) - len(whole)) <= 1
+    n = min(len(back), len(whole))
+    np.testing.assert_allclose(back[:n], whole[:n], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.opus", "a.m4a"])
+def test_blocks_are_the_whole_and_bounded(tmp_path, name):
+    signal = np.random.default_rng(4).normal(0, 0.1, 48000 * 20).astype(np.float32)
+    write_sound(tmp_path / name, np.stack([signal, -signal / 3], axis=1), 48000)
+    blocks = list(stream_sound(tmp_path / name))
+    assert len(blocks) > 1
+    assert {source for _, source in blocks} == {48000}
+    assert max(len(block) for block, _ in blocks) <= 1 << 18
+    np.testing.assert_array_equal(np.concatenate([block for block, _ in blocks]), read_sound(tmp_path / name))
+    again = list(stream_sound(tmp_path / name))
+    assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(blocks, again, strict=True))
+
+
+def test_every_channel_weighs_the_same_whatever_the_layout(tmp_path):
+    five = np.zeros((16000, 6), np.float32)
+    five[:, 3] = tone() * 0.9  # the low-frequency channel of 5.1
+    soundfile.write(tmp_path / "a.wav", five, 16000, subtype="FLOAT")
+    np.testing.assert_allclose(read_sound(tmp_path / "a.wav"), tone() * 0.9 / 6, atol=1e-6)
+    write_sound(tmp_path / "c.wav", np.stack([tone(), -tone()], axis=1), subtype="FLOAT")
+    assert not read_sound(tmp_path / "c.wav").any()
+
+
+def test_a_stream_that_changes_its_channels_midway_is_read_through(tmp_path):
+    parts = []
+    for channels in (1, 2):
+        signal = np.stack([tone(seconds=2.0)] * channels, axis=1)
+        write_sound(tmp_path / "part.aac", signal)
+        parts.append((tmp_path / "part.aac").read_bytes())
+    (tmp_path / "a.aac").write_bytes(b"".join(parts))
+    back = read_sound(tmp_path / "a.aac")
+    assert 64000 <= len(back) <= 64000 + 4 * 1024
+    for half in (back[4000:28000], back[40000:60000]):
+        assert abs(peak_hz(half) - 440) < 3
+        assert 0.3 < np.abs(half).max() < 0.5
+
+
+def test_damage_near_the_end_is_told_while_streaming(tmp_path):
+    write_sound(tmp_path / "a.flac", np.random.default_rng(0).normal(0, 0.1, 16000 * 60).astype(np.float32))
+    whole = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(whole[: int(len(whole) * 0.9)])
+    stream = stream_sound(tmp_path / "a.flac")
+    assert len(next(stream)[0])
+    with pytest.raises(Unusable) as caught:
+        list(stream)
+    assert caught.value.status == Status.UNDECODABLE

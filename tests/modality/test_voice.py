@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from deepassay.errors import ConfigError
+from deepassay.errors import ConfigError, ManifestError
 from deepassay.labels import Status, Unusable
 from deepassay.media.sound import write_sound
-from deepassay.modality.voice import VoiceModality
+from deepassay.modality.views import DEFAULT_VIEWS, EVERY, Streams, Views, view_count
+from deepassay.modality.voice import VoiceModality, parse_segments, window_labels
 
 RATE = 16000
 
@@ -139,3 +140,155 @@ def test_most_real_voices_are_usable(shared):
         except Unusable:
             continue
     assert usable >= 0.95 * len(paths)
+
+
+def joined(parts: list[Views]) -> Views:
+    ends = [part.end_s for part in parts if part.end_s is not None]
+    return Views(
+        data=np.concatenate([part.data for part in parts]),
+        start_s=np.concatenate([part.start_s for part in parts]),
+        quality=np.concatenate([part.quality for part in parts]),
+        track=np.concatenate([part.track for part in parts]),
+        end_s=np.concatenate(ends),
+    )
+
+
+def same(left: Views, right: Views) -> None:
+    for name in ("data", "start_s", "quality", "track", "end_s"):
+        np.testing.assert_array_equal(getattr(left, name), getattr(right, name), err_msg=name)
+
+
+@pytest.mark.parametrize("seconds", [0.4, 3.3, 61.7, 100.0])  # repeated, kept in memory, decoded a second time
+@pytest.mark.parametrize("k", [3, EVERY])
+@pytest.mark.parametrize("gain", [1.0, 30.0])
+def test_streaming_gives_the_windows_of_prepare_and_draw(voices, tmp_path, seconds, k, gain):
+    speech = noise(seconds) * (np.sin(np.arange(round(seconds * RATE)) / RATE) > -0.2)
+    write_sound(tmp_path / "a.wav", speech * gain, subtype="FLOAT")
+    drawn = voices.draw(voices.prepare(tmp_path / "a.wav"), k)
+    parts = list(voices.stream(tmp_path / "a.wav", k, size=7))
+    assert all(len(part) <= 7 for part in parts)
+    same(joined(parts), drawn)
+    same(joined(list(voices.stream(voices.prepare(tmp_path / "a.wav"), k, size=7))), drawn)
+    assert len(voices.choose(tmp_path / "a.wav", k)) == len(drawn)
+
+
+def test_streaming_gives_the_same_statuses(voices, tmp_path):
+    for name, signal in {
+        "zeros": silence(3), "faint": noise(3, 10 ** (-70 / 20)), "short": noise(0.25),
+        "offset": np.full(5 * RATE, 0.3, np.float32),
+    }.items():  # fmt: skip
+        write_sound(tmp_path / "a.wav", signal, subtype="FLOAT")
+        with pytest.raises(Unusable) as whole:
+            voices.prepare(tmp_path / "a.wav")
+        with pytest.raises(Unusable) as streamed:
+            next(voices.stream(tmp_path / "a.wav"))
+        assert (whole.value.status, whole.value.reason) == (streamed.value.status, streamed.value.reason), name
+
+
+def test_choosing_can_be_handed_to_another_process_and_holds_no_sound_of_a_long_file(voices, tmp_path):
+    import pickle
+
+    write_sound(tmp_path / "a.flac", noise(90))
+    chosen = voices.choose(tmp_path / "a.flac", EVERY)
+    assert len(pickle.dumps(chosen)) < 20_000
+    same(joined(list(pickle.loads(pickle.dumps(chosen)).parts(16))), joined(list(chosen.parts(16))))
+    assert isinstance(voices, Streams)
+
+
+def test_a_file_that_changes_between_the_passes_is_told(voices, tmp_path):
+    write_sound(tmp_path / "a.flac", noise(90))
+    parts = voices.choose(tmp_path / "a.flac", EVERY).parts(16)
+    next(parts)
+    parts = voices.choose(tmp_path / "a.flac", EVERY).parts(16)
+    write_sound(tmp_path / "a.flac", noise(70))
+    with pytest.raises(Unusable, match="changed") as caught:
+        list(parts)
+    assert caught.value.status == Status.UNDECODABLE
+
+
+def test_an_offset_is_no_sound_and_does_not_hide_any(voices):
+    with pytest.raises(Unusable) as caught:
+        voices.prepare_signal(np.full(3 * RATE, 0.3, np.float32) + noise(3, 1e-5))
+    assert caught.value.status == Status.NO_SPEECH
+    speech = np.concatenate([noise(1), silence(3), noise(1)])
+    shifted = voices.draw(voices.prepare_signal(speech + np.float32(0.2)), EVERY)
+    assert shifted.start_s.tolist() == voices.draw(voices.prepare_signal(speech), EVERY).start_s.tolist()
+
+
+def test_windows_say_where_they_end(voices):
+    assert voices.draw(voices.prepare_signal(noise(3.3)), 9).end_s.tolist()[-2:] == [3.0, pytest.approx(3.3)]
+    assert voices.draw(voices.prepare_signal(noise(0.4)), 9).end_s.tolist() == [pytest.approx(0.4)]
+
+
+def test_a_low_rate_is_noted(voices, tmp_path):
+    write_sound(tmp_path / "a.wav", noise(2)[::2], 8000)
+    (note,) = voices.choose(tmp_path / "a.wav", 8).notes
+    assert "8000 Hz" in note
+    assert "above 4 kHz" in note
+    write_sound(tmp_path / "a.wav", noise(2), RATE)
+    assert voices.choose(tmp_path / "a.wav", 8).notes == ()
+
+
+def test_pooling_by_stretch_finds_a_short_fake_and_equals_the_mean_of_a_short_file():
+    whole = VoiceModality(window_samples=16000, hop_samples=8000)
+    minute = VoiceModality(window_samples=16000, hop_samples=8000, pool_s=10.0)
+    assert minute.pool_windows == 19
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-3, 0.1, 400)
+    start = np.arange(400) / 2
+    views = Views(np.zeros((400, 0)), start, np.zeros(400, np.float32), np.zeros(400, np.int32))
+    logits[100:130] += 6
+    assert whole.pool(logits, views) < -2
+    assert minute.pool(logits, views) == pytest.approx(3, abs=0.2)
+    shuffled = rng.permutation(400)
+    assert minute.pool(logits[shuffled], views.take(shuffled)) == pytest.approx(minute.pool(logits, views))
+    few = views.take(np.arange(19))
+    assert minute.pool(logits[:19], few) == whole.pool(logits[:19], few)
+    slow = max(logits[i : i + 19].mean() for i in range(400 - 18))
+    assert minute.pool(logits, views) == pytest.approx(slow)
+    assert minute.fingerprint != whole.fingerprint
+    with pytest.raises(ConfigError, match="pool_s"):
+        VoiceModality(pool_s=1.0)
+
+
+def test_views_per_file(voices):
+    class Other:
+        pass
+
+    assert view_count(None, voices) == view_count("all", voices) == EVERY
+    assert view_count(None, Other()) == DEFAULT_VIEWS  # type: ignore[arg-type]
+    assert view_count(3, voices) == 3
+    for wrong in (0, -1, True, "many", 2.5):
+        with pytest.raises(ConfigError, match="views"):
+            view_count(wrong, voices)  # type: ignore[arg-type]
+
+
+def test_segments_become_window_labels():
+    segments = parse_segments("0.5-1.5;4-4.05")
+    assert segments.tolist() == [[0.5, 1.5], [4.0, 4.05]]
+    start = np.array([0.0, 0.45, 1.0, 1.5, 3.5])
+    assert window_labels(segments, start, 1.0).tolist() == [1, 1, 1, 0, 0]
+    assert window_labels(segments, start, 1.0, min_fake_s=0.05).tolist() == [1, 1, 1, 0, 1]
+    assert window_labels(segments, start, 1.0, min_fake_s=0.6).tolist() == [0, 1, 0, 0, 0]
+    assert window_labels(segments, start, 1.0, min_fake_s=5.0).tolist() == [0, 0, 0, 0, 0]
+    assert window_labels(parse_segments(""), start, 1.0).tolist() == [0] * 5
+    # A repeated file is heard whole in every window, wherever its cycle begins.
+    assert window_labels([[0.2, 0.4]], np.array([0.0, 0.35]), 4.0, duration_s=0.5).tolist() == [1, 1]
+    # All of a window is fake, and shorter than the least that counts.
+    assert window_labels([[0.0, 9.0]], np.array([1.0]), 0.05, min_fake_s=0.1).tolist() == [1]
+
+
+def test_segments_that_make_no_sense_are_refused():
+    for wrong in ("1", "a-b", "1-2-3", "2-1", "0-2;1-3", "1-1", "nan-2"):
+        with pytest.raises(ManifestError, match="fake_segments"):
+            parse_segments(wrong)
+    with pytest.raises(ConfigError, match="hint"):
+        window_labels([], np.zeros(1), 0.0)
+
+
+def test_segments_as_the_partialspoof_door_writes_them():
+    from deepassay.corpora.partialspoof import fake_segments
+
+    labels = np.array([0, 1, 1, 0, 0, 1])
+    np.testing.assert_allclose(parse_segments(fake_segments(labels, 0.16)), [[0.16, 0.48], [0.8, 0.96]])
+    assert len(parse_segments(fake_segments(np.zeros(4, int), 0.16))) == 0
