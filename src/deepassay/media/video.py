@@ -1,11 +1,13 @@
 """Videos: frames spread evenly over the whole clip at exact times, and encoding."""
 
 import os
+import queue
+import threading
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from deepassay.media.limits import DEFAULT_LIMITS, Limits
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.video.stream import VideoStream
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,49 @@ def iterate_frames(
             yield from _by_time(stream, container.demuxer, times, keys, base, end, k, limits)
         else:
             yield from _by_count(stream, container.demuxer, k, limits)
+
+
+def ahead(items: Iterable[_Item]) -> Iterator[_Item]:
+    """The same items, made in a thread of their own, one ahead of the reader: decoding and looking overlap."""
+    handed: queue.Queue[tuple[bool, Any]] = queue.Queue(maxsize=1)
+    stop = threading.Event()
+
+    def give(last: bool, item: Any) -> bool:
+        while not stop.is_set():
+            try:
+                handed.put((last, item), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        source = iter(items)
+        try:
+            for item in source:
+                if not give(False, item):
+                    return
+            give(True, None)
+        except BaseException as error:  # handed on to the reader, who raises it
+            give(True, error)
+        finally:
+            if isinstance(source, Generator):
+                source.close()
+
+    thread = threading.Thread(target=work, name="decoding", daemon=True)
+    thread.start()
+    try:
+        while True:
+            last, item = handed.get()
+            if not last:
+                yield item
+            elif item is None:
+                return
+            else:
+                raise item
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _video_stream(opened: Any) -> "VideoStream":

@@ -10,12 +10,13 @@ from deepassay.errors import ConfigError
 from deepassay.labels import Status, Unusable
 from deepassay.media.containers import media_of, open_media
 from deepassay.media.image import read_image
-from deepassay.media.video import iterate_frames
+from deepassay.media.video import ahead, iterate_frames
 from deepassay.modality.clips import draw_clips
 from deepassay.modality.crops import crop_aligned, crop_box
 from deepassay.modality.finder import GRAPHS, MAX_SEARCH_PIXELS, Faces, Finder, finder_folder, finder_hashes
 from deepassay.modality.tracks import Sighting, link, patch_of
 from deepassay.modality.views import Views
+from deepassay.modality.watch import MAX_FOLLOW_S, watch
 
 _TIGHT_BORDER = 0.25
 
@@ -44,6 +45,8 @@ class FaceModality:
         thresholds: of the finder's three stages.
         max_tracks: most tracks kept per file.
         min_track_views: see above.
+        search_every: of a video's frames, one in so many is searched in full and the faces are followed through the
+            others (see `watch.watch`); 1 searches every frame.
         clip_frames: 0: a view is one crop. Else a view is a clip of so many crops of one track (`clips.draw_clips`).
         threads: of onnxruntime; not part of the contract.
     """
@@ -63,6 +66,7 @@ class FaceModality:
         thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
         max_tracks: int = 4,
         min_track_views: int = 3,
+        search_every: int = 4,
         clip_frames: int = 0,
         threads: int = 1,
     ) -> None:
@@ -74,6 +78,7 @@ class FaceModality:
             ("min_prob", min_prob, 0.0, 1.0),
             ("max_tracks", max_tracks, 1, 64),
             ("min_track_views", min_track_views, 1, 64),
+            ("search_every", search_every, 1, 16),
             ("clip_frames", clip_frames, 0, 64),
             ("threads", threads, 1, 64),
         ):
@@ -93,6 +98,7 @@ class FaceModality:
         self.min_face_px, self.min_prob = float(min_face_px), float(min_prob)
         self.thresholds = (float(thresholds[0]), float(thresholds[1]), float(thresholds[2]))
         self.max_tracks, self.min_track_views, self.threads = int(max_tracks), int(min_track_views), int(threads)
+        self.search_every = int(search_every)
         self.clip_frames = int(clip_frames)
         self._hashes: dict[str, str] | None = None
         self._finder: Finder | None = None
@@ -144,6 +150,7 @@ class FaceModality:
                 "thresholds": list(self.thresholds),
                 "max_tracks": self.max_tracks,
                 "min_track_views": self.min_track_views,
+                "search_every": self.search_every,
                 **({"clip_frames": self.clip_frames} if self.clip_frames else {}),
             },
             "finder": self.finder_hashes,
@@ -154,7 +161,8 @@ class FaceModality:
             },
             "find": (
                 f"P-Net sees at most {MAX_SEARCH_PIXELS} pixels, so the smallest face grows in larger ones; "
-                f"a picture without a face is searched once more with {_TIGHT_BORDER:.0%} of its border repeated"
+                f"a picture without a face is searched once more with {_TIGHT_BORDER:.0%} of its border repeated; "
+                f"in videos faces are followed by R- and O-Net between searches, at most {MAX_FOLLOW_S:g} s"
             ),
             "decode": "upright, transparency on white, colour profiles not applied; video frames evenly spread in time",
             "draw": "even: k shared among tracks, spread over each; random: from the main track"
@@ -190,12 +198,12 @@ class FaceModality:
         times: list[float] = []
         probs: list[float] = []
         frames = 0
-        for frames, (image, time_s, _) in enumerate(iterate_frames(path, self.views), start=1):
-            faces = self.find(image)
-            for box, prob, landmarks in zip(faces.boxes, faces.probs, faces.landmarks, strict=True):
-                sightings.append(Sighting(frames - 1, box, landmarks, patch_of(image, landmarks)))
-                crops.append(self._crop(image, box, landmarks))
-                times.append(time_s)
+        decoded = ahead((image, time_s) for image, time_s, _ in iterate_frames(path, self.views))
+        for frames, seen in enumerate(watch(decoded, self.find, self.follow, every=self.search_every), start=1):
+            for box, prob, landmarks in zip(seen.faces.boxes, seen.faces.probs, seen.faces.landmarks, strict=True):
+                sightings.append(Sighting(frames - 1, box, landmarks, patch_of(seen.image, landmarks)))
+                crops.append(self._crop(seen.image, box, landmarks))
+                times.append(seen.time_s)
                 probs.append(float(prob))
         if not sightings:
             raise Unusable(Status.NO_FACE, self._nothing(f"in {frames} frames"))
@@ -221,8 +229,13 @@ class FaceModality:
     def find(self, image: np.ndarray) -> Faces:
         """Faces in a picture that are large and sure enough, largest first; may be empty."""
         faces = self.finder.find(image)
-        shorter = np.minimum(faces.boxes[:, 2] - faces.boxes[:, 0], faces.boxes[:, 3] - faces.boxes[:, 1])
-        return faces.take(np.nonzero((shorter >= self.min_face_px) & (faces.probs >= self.min_prob))[0])
+        return self._large(faces.take(np.nonzero(faces.probs >= self.min_prob)[0]))
+
+    def follow(self, image: np.ndarray, boxes: np.ndarray) -> tuple[Faces, bool]:
+        """Faces about boxes (m, 4) of the frame before, and whether each of those led to one that is sure enough."""
+        faces, _ = self.finder.follow(image, boxes)
+        faces = faces.take(np.nonzero(faces.probs >= self.min_prob)[0])
+        return self._large(faces), len(faces) == len(boxes)
 
     def draw(self, prepared: Views, k: int, rng: np.random.Generator | None = None) -> Views:
         """k views: without ``rng`` shared among the tracks and spread over each, with it from the main track alone.
@@ -260,6 +273,10 @@ class FaceModality:
             raise ValueError(f"{len(logits)} logits for {len(views)} views")
         values = np.asarray(logits, np.float64)
         return float(max(values[views.track == t].mean() for t in np.unique(views.track)))
+
+    def _large(self, faces: Faces) -> Faces:
+        shorter = (faces.boxes[:, 2:] - faces.boxes[:, :2]).min(axis=1, initial=np.inf)
+        return faces.take(np.nonzero(shorter >= self.min_face_px)[0])
 
     def _nothing(self, where: str) -> str:
         return f"no face of at least {self.min_face_px:g} pixels and probability {self.min_prob:g} {where}"

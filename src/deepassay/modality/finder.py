@@ -17,6 +17,7 @@ from deepassay.errors import AssayError, MissingDependencyError
 
 GRAPHS = ("pnet.onnx", "rnet.onnx", "onet.onnx")
 HINT = "where the train extra is installed, run `deepassay doctor --fix`: it exports the graphs from facenet-pytorch"
+_SCHEMA = 2  # of finder.json, as `deepassay.models.mtcnn` writes it
 _CELL, _STRIDE = 12, 2  # P-Net's receptive field and step, in pixels of its input
 
 
@@ -40,6 +41,22 @@ class Faces:
     def take(self, index: np.ndarray) -> "Faces":
         """Some of the faces, in that order."""
         return Faces(self.boxes[index], self.probs[index], self.landmarks[index])
+
+    def joined(self, more: "Faces") -> "Faces":
+        """These and others, largest first."""
+        boxes = np.concatenate([self.boxes, more.boxes])
+        both = Faces(boxes, np.concatenate([self.probs, more.probs]), np.concatenate([self.landmarks, more.landmarks]))
+        return both.take(np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(axis=1), kind="stable"))
+
+    def overlap(self, box: np.ndarray) -> np.ndarray:
+        """Intersection over union of each face's box with one, (n,)."""
+        sides = np.maximum(np.minimum(self.boxes[:, 2:], box[2:]) - np.maximum(self.boxes[:, :2], box[:2]), 0)
+        inter = sides.prod(axis=1)
+        return inter / ((self.boxes[:, 2:] - self.boxes[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod() - inter)
+
+
+def _no_faces() -> Faces:
+    return Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
 
 
 def finder_folder(folder: str | Path | None = None) -> Path:
@@ -70,14 +87,27 @@ def finder_hashes(folder: str | Path | None = None) -> dict[str, str]:
     note = where / "finder.json"
     if note.is_file():
         try:
-            listed = json.loads(note.read_text(encoding="utf-8"))["graphs"]
+            content = json.loads(note.read_text(encoding="utf-8"))
+            listed, schema = content["graphs"], int(content["schema"])
         except (ValueError, KeyError, TypeError) as error:
             raise MissingDependencyError(f"{note}: cannot be read ({type(error).__name__})", hint=HINT) from error
+        if schema < _SCHEMA:
+            raise MissingDependencyError(f"{where}: these graphs of the face finder are out of date", hint=HINT)
         for name, value in hashes.items():
             if listed.get(name) != value:
                 raise MissingDependencyError(f"{where / name}: is not the graph that finder.json lists", hint=HINT)
     return hashes
 
+
+_STRIP_PIXELS = 12_000  # of P-Net's input at a time
+_CHUNK = {1: 16, 2: 8}  # crops at a time through R- and O-Net
+
+_FIELDS = ("boxes", "probs", "landmarks")
+_LEAST_OVERLAP = 0.2  # of a face with the box that it was followed from
+_FOLLOW_PX = 64  # faces are followed at this size or up to twice as large: O-Net sees 48 pixels
+_AROUND = np.array(  # shift x, shift y, scale
+    [[x, y, 1] for x in (-0.2, 0, 0.2) for y in (-0.2, 0, 0.2)] + [[0, 0, 0.8], [0, 0, 1.25]], np.float64
+)
 
 # Bound on the largest picture of P-Net's pyramid: keeps time and memory flat for huge photographs.
 MAX_SEARCH_PIXELS = 2_000_000
@@ -136,13 +166,64 @@ class Finder:
         Raises:
             MissingDependencyError: a graph is not there or not readable.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise ValueError(f"expected (H, W, 3) uint8, got {image.dtype} {image.shape}")
+        _check(image)
         height, width = image.shape[:2]
         table = _sums(image)
         boxes = self._propose(table, height, width)
         boxes = self._refine(table, boxes, height, width)
         return self._decide(table, boxes, height, width)
+
+    def follow(self, image: np.ndarray, boxes: np.ndarray) -> tuple[Faces, np.ndarray]:
+        """Faces about where some were a moment ago: R- and O-Net on boxes around them, without a pyramid.
+
+        Each box is tried shifted by a fifth of its side, smaller and larger. Nothing is taken over unseen: O-Net
+        decides on the picture given, as it does in `find`. Of two boxes that end on one face only the surer is kept.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            boxes: (m, 4) x0 y0 x1 y1.
+
+        Returns:
+            Faces, at most one per box, largest first, and for each the row of ``boxes`` it came from, (n,).
+        """
+        _check(image)
+        joined = _no_faces()
+        rows: list[int] = []
+        for row, box in enumerate(np.asarray(boxes, np.float64).reshape(-1, 4)):
+            face = self._near(image, box)
+            if face is not None:
+                joined = Faces(*(np.concatenate([getattr(f, n) for f in (joined, face)]) for n in _FIELDS))
+                rows.append(row)
+        picked = _suppress(joined.boxes, joined.probs, 0.5)
+        area = np.prod(joined.boxes[picked, 2:] - joined.boxes[picked, :2], axis=1)
+        picked = picked[np.argsort(-area, kind="stable")]
+        return joined.take(picked), np.array(rows, np.int64)[picked]
+
+    def _near(self, image: np.ndarray, box: np.ndarray) -> Faces | None:
+        """The face that overlaps a box most, or None."""
+        side = float(max(box[2] - box[0], box[3] - box[1], 1.0))
+        middle = (box[:2] + box[2:]) / 2
+        height, width = image.shape[:2]
+        left, top = (max(0, int(v - 1.1 * side)) for v in middle)
+        right, bottom = (min(n, int(v + 1.1 * side) + 1) for v, n in zip(middle, (width, height), strict=True))
+        factor = max(1, int(side // _FOLLOW_PX))
+        if min(right - left, bottom - top) < 2 * factor:
+            return None
+        region = _reduce(image[top:bottom, left:right], factor)
+        sides = _AROUND[:, 2:] * side
+        centres = middle + _AROUND[:, :2] * side
+        squares = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
+        squares = ((squares - np.tile([left, top], 2)) / factor).astype(np.float32)
+        table = _sums(region)
+        size = region.shape[:2]
+        faces = self._decide(table, self._refine(table, squares, *size, most=3), *size)
+        if not len(faces):
+            return None
+        points = faces.landmarks * np.float32(factor) + np.array([left, top], np.float32)
+        faces = Faces(_enlarge(faces.boxes, factor, (left, top)), faces.probs, points)
+        shared = faces.overlap(box)
+        best = int(np.lexsort((faces.probs, shared))[-1])
+        return faces.take(np.array([best])) if shared[best] >= _LEAST_OVERLAP else None
 
     def scales(self, height: int, width: int) -> list[float]:
         """The pyramid for a picture of some size."""
@@ -160,8 +241,8 @@ class Finder:
         """First stage: square boxes (n, 4)."""
         found = [np.zeros((0, 9), np.float32)]
         for scale in self.scales(height, width):
-            out = self._run(0, _shrink(table, int(height * scale + 1), int(width * scale + 1))[None])
-            probability = out["probability"][0]
+            small = _shrink(table, int(height * scale + 1), int(width * scale + 1))
+            probability, offsets = self._scan(small)
             rows, columns = np.nonzero(probability >= self.thresholds[0])
             if not len(rows):
                 continue
@@ -169,9 +250,7 @@ class Finder:
             corner = np.floor(cell / np.float32(scale))
             opposite = np.floor((cell + np.float32(_CELL - 1)) / np.float32(scale))
             score = probability[rows, columns]
-            candidates = np.concatenate(
-                [corner, opposite, score[:, None], out["offsets"][0][:, rows, columns].T], axis=1
-            )
+            candidates = np.concatenate([corner, opposite, score[:, None], offsets[:, rows, columns].T], axis=1)
             found.append(candidates[_suppress(candidates[:, :4], score, 0.5)])
         boxes = np.concatenate(found)
         boxes = boxes[_suppress(boxes[:, :4], boxes[:, 4], 0.7)]
@@ -179,24 +258,48 @@ class Finder:
         moved = boxes[:, :4] + boxes[:, 5:9] * np.tile(sides, 2)
         return _square(moved)
 
-    def _refine(self, table: np.ndarray, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Second stage: square boxes (n, 4)."""
+    def _scan(self, small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """P-Net over a picture (3, h, w), in strips that stay in the processor's cache: probability, offsets."""
+        height, width = small.shape[1:]
+        rows = max(8, _STRIP_PIXELS // width // _STRIDE)  # of the result, per strip
+        total = (height - _CELL + 1) // _STRIDE + 1
+        parts = []
+        for top in range(0, total, rows):
+            bottom = height if top + rows >= total else _STRIDE * (top + rows) + _CELL - _STRIDE
+            parts.append(self._run(0, small[None, :, _STRIDE * top : bottom]))
+        if len(parts) == 1:
+            return parts[0]["probability"][0], parts[0]["offsets"][0]
+        return (
+            np.concatenate([p["probability"][0] for p in parts], axis=0),
+            np.concatenate([p["offsets"][0] for p in parts], axis=1),
+        )
+
+    def _in_chunks(self, stage: int, crops: np.ndarray) -> dict[str, np.ndarray]:
+        """R- or O-Net over crops, as many at a time as stay in the cache."""
+        size = _CHUNK[stage]
+        parts = [self._run(stage, crops[i : i + size]) for i in range(0, len(crops), size)]
+        return parts[0] if len(parts) == 1 else {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+
+    def _refine(
+        self, table: np.ndarray, boxes: np.ndarray, height: int, width: int, most: int | None = None
+    ) -> np.ndarray:
+        """Second stage: square boxes (n, 4), the surest first and at most so many."""
         boxes, crops = _crops(table, boxes, 24, height, width)
         if not len(boxes):
             return boxes
-        out = self._run(1, crops)
+        out = self._in_chunks(1, crops)
         score = out["probability"]
         keep = score > self.thresholds[1]
         boxes, score, offsets = boxes[keep], score[keep], out["offsets"][keep]
-        picked = _suppress(boxes, score, 0.7)
+        picked = _suppress(boxes, score, 0.7)[:most]
         return _square(_regress(boxes[picked], offsets[picked]))
 
     def _decide(self, table: np.ndarray, boxes: np.ndarray, height: int, width: int) -> Faces:
         """Third stage."""
         boxes, crops = _crops(table, boxes, 48, height, width)
         if not len(boxes):
-            return Faces(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
-        out = self._run(2, crops)
+            return _no_faces()
+        out = self._in_chunks(2, crops)
         keep = out["probability"] > self.thresholds[2]
         boxes, score, offsets = boxes[keep], out["probability"][keep], out["offsets"][keep]
         sides = boxes[:, 2:4] - boxes[:, :2] + 1
@@ -227,6 +330,25 @@ def _session(path: Path, threads: int) -> tuple[Any, list[str]]:
             f"{path}: onnxruntime cannot load it ({type(error).__name__})", hint=HINT
         ) from error
     return session, [o.name for o in session.get_outputs()]
+
+
+def _check(image: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f"expected (H, W, 3) uint8, got {image.dtype} {image.shape}")
+
+
+def _reduce(image: np.ndarray, factor: int) -> np.ndarray:
+    """Means of squares of ``factor`` pixels, of what is left at the edges too."""
+    from PIL import Image
+
+    return image if factor == 1 else np.asarray(Image.fromarray(np.ascontiguousarray(image)).reduce(factor))
+
+
+def _enlarge(boxes: np.ndarray, factor: int, corner: tuple[int, int]) -> np.ndarray:
+    """Boxes of a reduced part of a picture in the picture's pixels; a box's first pixel is counted from 1."""
+    moved = boxes * np.float32(factor) + np.tile(np.array(corner, np.float32), 2)
+    moved[:, :2] += 1 - factor
+    return moved.astype(np.float32)
 
 
 def _sums(image: np.ndarray) -> np.ndarray:
@@ -307,19 +429,28 @@ def _suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, *, of_sma
     order = np.argsort(-scores, kind="stable")
     if of_smaller:
         order = np.argsort(scores, kind="stable")[::-1]
+    if len(order) < 2:
+        return order
     x0, y0, x1, y1 = np.ascontiguousarray(boxes[order, :4].T)
     area = (x1 - x0 + extra) * (y1 - y0 + extra)
     alive = np.ones(len(order), bool)
     kept: list[int] = []
+    block = 64  # rows of the overlap matrix at a time: one NumPy call for many boxes, without squaring large numbers
     with np.errstate(divide="ignore", invalid="ignore"):
-        for i in range(len(order)):
-            if not alive[i]:
+        for start in range(0, len(order), block):
+            mine = start + np.nonzero(alive[start : start + block])[0]
+            if not len(mine):
                 continue
-            kept.append(i)
-            rest = slice(i + 1, None)
-            wide = np.minimum(x1[i], x1[rest]) - np.maximum(x0[i], x0[rest]) + extra
-            high = np.minimum(y1[i], y1[rest]) - np.maximum(y0[i], y0[rest]) + extra
+            wide = np.minimum(x1[mine, None], x1[start:]) - np.maximum(x0[mine, None], x0[start:]) + extra
+            high = np.minimum(y1[mine, None], y1[start:]) - np.maximum(y0[mine, None], y0[start:]) + extra
             inter = np.maximum(wide, 0) * np.maximum(high, 0)
-            whole = np.minimum(area[i], area[rest]) if of_smaller else area[i] + area[rest] - inter
-            alive[rest] &= ~(inter / whole > np.float64(threshold))  # compared in double, as torchvision does
+            if of_smaller:
+                whole = np.minimum(area[mine, None], area[start:])
+            else:
+                whole = area[mine, None] + area[start:] - inter
+            clear = ~(inter / whole > np.float64(threshold))  # compared in double, as torchvision does
+            for i, row in zip(mine.tolist(), clear, strict=True):
+                if alive[i]:
+                    kept.append(i)
+                    alive[start:] &= row
     return order[np.array(kept, np.int64)]
