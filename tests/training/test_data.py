@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from deepassay.augment.face import FaceAugment
+from deepassay.augment.forge import CrossBlended, Forged, SelfBlended
+from deepassay.augment.none import NoAugment
 from deepassay.augment.voice import VoiceAugment
 from deepassay.errors import ConfigError, LeakError, ManifestError
-from deepassay.labels import FAKE
+from deepassay.labels import FAKE, REAL
 from deepassay.store import prepare_store
 from deepassay.training.data import EpochOrder, ViewsDataModule
 from deepassay.training.randomness import sample_rng, stable_seed
@@ -182,3 +185,188 @@ def test_a_lonely_last_view_is_dropped(parts):
     data = ViewsDataModule(**parts, batch_size=3)
     assert [len(b.label) for b in data._train_loader()] == [3, 3, 3]
     assert data.steps_per_epoch == 3
+
+
+@pytest.fixture
+def faces(tmp_path):
+    modality = Patches()
+    train = write_samples(tmp_path / "media", modality, 12, split="train", views=3)
+    dev = write_samples(tmp_path / "media", modality, 6, split="dev", views=3)
+    store = prepare_store(join(train, dev), modality, tmp_path / "store", progress=False)
+    return {"train": train, "dev": dev, "store": store, "modality": modality}
+
+
+def real_only(manifest):
+    return manifest.select(lambda s: s.label == REAL)
+
+
+class Marking:
+    """A forge whose fakes carry the value 255 in one corner, and whose partner is seen in another."""
+
+    names = ("marked",)
+
+    def __init__(self, needs_partner=False):
+        self.needs_partner = needs_partner
+        self.seen = []
+
+    def __call__(self, views, rng, partner=None):
+        fake = views.data.copy()
+        fake[:, 0, 0] = 255
+        mask = np.zeros(views.data.shape[:3], np.float32)
+        mask[:, 0, 0] = 1
+        self.seen.append((views.data[0].tobytes(), None if partner is None else partner.data[0].tobytes()))
+        return Forged(views.data, fake, mask)
+
+    def describe(self, views):
+        return np.array([views.data.mean()], np.float32)
+
+
+def test_real_samples_alone_are_enough_for_a_forge_and_for_nothing_else(faces):
+    parts = {**faces, "train": real_only(faces["train"])}
+    with pytest.raises(ManifestError, match=r"train has no fake sample.*\nhint.*forge=sbi"):
+        ViewsDataModule(**parts)
+    with pytest.raises(ManifestError, match="train has no fake sample"):
+        ViewsDataModule(**parts, forge=Marking(), forge_share=0.5)
+    data = ViewsDataModule(**parts, forge=Marking())
+    assert Counter(label for _, labels in epoch(data, 0) for label in labels) == {0: 6, 1: 6}
+    only_dev = {**parts, "dev": real_only(faces["dev"])}
+    with pytest.raises(ManifestError, match="dev has no fake sample"):
+        ViewsDataModule(**only_dev, forge=Marking())
+    assert ViewsDataModule(**only_dev, forge=Marking(), dev_forge=True).dev_labels.tolist() == [0] * 3 + [1] * 3
+
+
+def test_forged_batches_hold_pairs_and_their_masks(faces):
+    data = ViewsDataModule(**faces, forge=Marking(), masks=True, views=2, batch_size=6, augment=NoAugment())
+    assert len(data.order) == 12  # six real samples, a pair of each
+    assert data.left_out["train"] == {"replaced_by_forged": {"real": 0, "fake": 6}}
+    data.order.epoch = lambda: 0
+    batches = list(data._train_loader())
+    assert [len(b.label) for b in batches] == [12, 12]
+    for batch in batches:
+        assert batch.label.tolist() == [0, 0, 1, 1] * 3
+        fake = batch.label == 1
+        assert (batch.views[fake][:, 0, 0] == 255).all()
+        assert torch.equal(batch.views[fake][:, 1:], batch.views[~fake][:, 1:])  # the pair is one picture
+        assert (batch.mask[fake][:, 0, 0] == 1).all()
+        assert batch.mask.sum() == fake.sum()
+        assert batch.mask.dtype == torch.float32
+
+
+def test_given_and_forged_fakes_share_a_batch_as_asked(faces):
+    data = ViewsDataModule(
+        **faces, forge=Marking(), forge_share=0.5, masks=True, batch_size=4, augment=NoAugment(), epoch_samples=24
+    )
+    data.order.epoch = lambda: 1
+    batches = list(data._train_loader())
+    assert [len(b.label) for b in batches] == [4] * 6
+    forged = given = 0
+    for batch in batches:
+        assert batch.label.sum() == 2
+        unknown = batch.mask.isnan().all(dim=(1, 2))
+        assert (batch.label[unknown] == 1).all()
+        assert not batch.mask[~unknown].isnan().any()
+        given += int(unknown.sum())
+        forged += int(((batch.label == 1) & ~unknown).sum())
+    assert (forged, given) == (6, 6)
+    plain = ViewsDataModule(**faces, forge=Marking())
+    assert plain.train_set[next(iter(plain.order))][3] is None  # masks only where they are asked for
+
+
+def test_both_halves_of_a_pair_are_augmented_by_the_same_draws(faces):
+    data = ViewsDataModule(**faces, forge=Marking(), batch_size=4, augment=FaceAugment(crop=(1, 1)))
+    data.order.epoch = lambda: 0
+    differing = []
+    for batch in data._train_loader():
+        real, fake = batch.views[batch.label == 0].int(), batch.views[batch.label == 1].int()
+        differing += [(r - f).abs().float().mean().item() for r, f in zip(real, fake, strict=True)]
+    assert max(differing) < 4  # other noise, crop or light would differ by far more
+    apart = FaceAugment(crop=(1, 1))
+    view = batch.views[:1].numpy()
+    two = [apart(view, np.random.default_rng(i)).astype(int) for i in range(2)]
+    assert np.abs(two[0] - two[1]).mean() > 8
+
+
+@pytest.mark.parametrize("forge", [SelfBlended(), CrossBlended()], ids=["sbi", "blend"])
+def test_a_forged_epoch_is_a_function_of_seed_and_number(faces, forge):
+    options = {"augment": FaceAugment(), "batch_size": 4, "forge": forge}
+    first = epoch(ViewsDataModule(**faces, **options), 2)
+    assert epoch(ViewsDataModule(**faces, **options, num_workers=2), 2) == first
+    assert epoch(ViewsDataModule(**faces, **options), 3) != first
+    assert epoch(ViewsDataModule(**faces, **options, seed=1), 2) != first
+
+
+def test_partners_are_other_people_of_training(faces):
+    forge = Marking(needs_partner=True)
+    data = ViewsDataModule(**faces, forge=forge, forge_share=0.5, batch_size=4, epoch_samples=48)
+    owner = {}
+    for name in ("train", "dev"):
+        for sample in faces[name]:
+            for view in faces["store"].views(sample.sample_id).data:
+                owner[view.tobytes()] = sample
+    epoch(data, 0)
+    assert len(forge.seen) == 12
+    for mine, theirs in forge.seen:
+        assert owner[theirs].split == "train"
+        assert owner[theirs].label == REAL
+        assert not set(owner[mine].subjects) & set(owner[theirs].subjects)
+    one_person = faces["train"].replace_samples([replace(s, subjects=("somebody",)) for s in faces["train"]])
+    with pytest.raises(ManifestError, match="no two real samples of different subjects"):
+        ViewsDataModule(**{**faces, "train": one_person}, forge=Marking(needs_partner=True))
+
+
+def test_partners_look_alike(tmp_path):
+    from deepassay.training.data import _Partners
+
+    class Described(Marking):
+        def describe(self, views):
+            return np.array([views], np.float32)
+
+    class Numbers:
+        def views(self, sample_id):
+            return float(sample_id[1:])
+
+    samples = [replace(s, source_id=s.sample_id, subjects=(s.sample_id,)) for s in uneven(60, {})]
+    partners = _Partners(samples, Numbers(), Described(needs_partner=True), nearest=3)
+    away = [abs(partners.pick(30, np.random.default_rng(i)) - 30) for i in range(40)]
+    assert set(away) == {1, 2}  # three nearest of all: two at one step, one at two
+    assert partners.pick(30, np.random.default_rng(0)) == partners.pick(30, np.random.default_rng(0))
+
+
+def test_dev_pairs_are_forged_once_and_for_all(faces):
+    options = {"forge": SelfBlended(), "dev_forge": True, "augment": FaceAugment(), "score_views": 2}
+    data = ViewsDataModule(**faces, **options)
+    assert data.dev_labels.tolist() == [0] * 3 + [1] * 3
+    assert data.left_out["dev"] == {"replaced_by_forged": {"real": 0, "fake": 3}}
+    first, second = ([b.views for b in data.val_dataloader()] for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    views = {p: v for b in data.val_dataloader() for p, v in zip([m[0] for m in b.members for _ in range(m[1])], b.views, strict=True)}  # noqa: E501  # fmt: skip
+    assert sorted(views) == list(range(6))
+    assert not any(torch.equal(views[i], views[i + 3]) for i in range(3))
+    helped = ViewsDataModule(**faces, **options, num_workers=1)
+    assert all(torch.equal(a, b.views) for a, b in zip(first, helped.val_dataloader(), strict=True))
+
+
+def test_contradicting_forge_settings_are_refused(faces):
+    for options, message in (
+        ({"dev_forge": True}, "no forge"), ({"forge": Marking(), "forge_share": 0.0}, "forge_share"),
+        ({"forge": Marking(), "batch_size": 5}, "pairs"),
+        ({"masks": True, "augment": VoiceAugment()}, "cannot take them along"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=message):
+            ViewsDataModule(**faces, **options)
+
+
+def test_ranks_share_forged_epochs_without_tearing_pairs():
+    samples = uneven(5, {"a": 6})
+    order = EpochOrder(samples, balance="label", seed=0, forge_share=0.5, length=20)
+    whole = order.units(0)
+    assert sum(len(u) == 1 for u in whole) == 5
+    assert all((len(u) == 1) == u[0].forged and samples[u[0].index].label == REAL for u in whole)
+    assert all(samples[u[1].index].label == FAKE for u in whole if len(u) == 2)
+    shares = []
+    for rank in range(3):
+        order.rank, order.ranks = rank, 3
+        shares.append(list(order.share()))
+        assert len(shares[-1]) == 4
+        assert len(order) == 8
+    assert {u for share in shares for u in share} == set(whole)

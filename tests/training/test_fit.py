@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from deepassay.augment.face import FaceAugment
+from deepassay.augment.forge import CrossBlended, NoForge, SelfBlended
 from deepassay.augment.voice import VoiceAugment
-from deepassay.errors import AssayError, ConfigError, LeakError
+from deepassay.errors import AssayError, ConfigError, LeakError, ManifestError
 from deepassay.files import sha256_file
 from deepassay.models.detector import Detector, DetectorOutput
 from deepassay.models.lcnn import LCNN
@@ -325,3 +327,67 @@ def test_faces_accumulation_averaging_and_tensorboard(tmp_path):
     saved = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
     assert "averaging_state" in saved
     assert saved["global_step"] == 4  # 12 draws, batches of 4, two per step, two epochs
+
+
+class Glimpse(Detector):
+    """Mean and contrast of a picture, and a map."""
+
+    modality = "face"
+
+    def __init__(self):
+        super().__init__()
+        self.line = torch.nn.Linear(6, 1)
+        self.place = torch.nn.Conv2d(3, 1, 1)
+
+    def forward(self, views):
+        pixels = views.float().permute(0, 3, 1, 2) / 255
+        facts = torch.cat([pixels.mean((2, 3)), pixels.std((2, 3))], 1)
+        return DetectorOutput(self.line(facts).squeeze(-1), {"mask": self.place(pixels).squeeze(1)})
+
+
+class Watching(torch.nn.Module):
+    """A loss that remembers the masks it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, output, label, mask=None):
+        self.seen.append((label.clone(), None if mask is None else mask.clone()))
+        return torch.nn.functional.binary_cross_entropy_with_logits(output.logit, label.float())
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    root = tmp_path_factory.mktemp("faces")
+    modality = Patches()
+    train = write_samples(root, modality, 16, split="train", strength=0.5)
+    dev = write_samples(root, modality, 8, split="dev", strength=0.5)
+    store = prepare_store(join(train, dev), modality, root / "store", progress=False)
+    return {"train": train, "dev": dev, "store": store, "modality": modality}
+
+
+def test_training_on_real_faces_alone(faces, tmp_path):
+    parts = {**faces, **{name: faces[name].select(lambda s: s.label == 0) for name in ("train", "dev")}}
+    loss = Watching()
+    options = {"detector": Glimpse, "augment": FaceAugment(), "forge": SelfBlended(), "dev_forge": True}
+    result = run(parts, tmp_path / "one", **options, loss=loss)
+    assert len(result.history) == 3
+    facts = json.loads((tmp_path / "one" / "best.json").read_text())
+    assert facts["forge"] == {"names": ["sbi"], "share": 1.0, "chosen_on_forged": True}
+    for label, mask in loss.seen:
+        assert label.sum() * 2 == len(label)
+        assert mask.shape == (len(label), 32, 32)
+        assert (mask[label == 0] == 0).all()
+        assert (mask[label == 1].amax((1, 2)) > 0).all()
+    again = run(parts, tmp_path / "two", **options, num_workers=2)
+    assert sha256_file(result.best_weights) == sha256_file(again.best_weights)
+    with pytest.raises(ConfigError, match="other settings"):
+        run(parts, tmp_path / "one", **{**options, "forge": SelfBlended(zoom=0.1)}, loss=Watching())
+    with pytest.raises(ManifestError, match="forge=sbi"):
+        run(parts, tmp_path / "none", detector=Glimpse, augment=None, forge=NoForge())
+
+
+def test_a_loss_without_masks_is_called_without_them(faces, tmp_path):
+    result = run(faces, tmp_path / "run", detector=Glimpse, augment=None, forge=CrossBlended(), forge_share=0.5)
+    assert len(result.history) == 3

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torchvision.transforms.v2 import functional as F
 
 from deepassay.augment.launder import (
@@ -76,18 +77,28 @@ class FaceAugment:
     def __call__(self, data: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Faces uint8 (k, H, W, 3) -> the same shape, each view changed by its own draws from ``rng``."""
         with one_thread():
-            return np.stack([self._one(view, rng) for view in data])
+            return np.stack([self._one(view, None, rng)[0] for view in data])
 
-    def _one(self, view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def with_mask(self, data: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Faces and blending masks (k, H, W) float32 -> both, mirrored and cropped alike; the draws of `__call__`."""
+        with one_thread():
+            pairs = [self._one(view, torch.from_numpy(m)[None], rng) for view, m in zip(data, mask, strict=True)]
+        return np.stack([view for view, _ in pairs]), np.stack([m[0].numpy() for _, m in pairs if m is not None])
+
+    def _one(
+        self, view: np.ndarray, mask: torch.Tensor | None, rng: np.random.Generator
+    ) -> tuple[np.ndarray, torch.Tensor | None]:
         picture = as_picture(view)
         height, width = picture.shape[-2:]
         if rng.random() < self.flip:
             picture = F.horizontal_flip(picture)
+            mask = None if mask is None else F.horizontal_flip(mask)
         scale = uniform(rng, self.crop)
         if scale < 1:
             h, w = max(1, round(height * scale)), max(1, round(width * scale))
             top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
             picture = F.resized_crop(picture, top, left, h, w, [height, width], antialias=True)
+            mask = None if mask is None else F.resized_crop(mask, top, left, h, w, [height, width], antialias=True)
         for adjust, amount in self.light:
             picture = adjust(picture, uniform(rng, amount))
         if self.hue[1]:
@@ -105,4 +116,4 @@ class FaceAugment:
             out = (out + grain).round().clip(0, 255).astype(np.uint8)
         if rng.random() < self.jpeg:
             out = recompress_picture(out, round(uniform(rng, self.jpeg_quality)))
-        return out
+        return out, mask

@@ -9,3 +9,7 @@ class NoAugment:
     def __call__(self, data: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Views (k, *shape) -> the same."""
         return data
+
+    def with_mask(self, data: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Views and masks -> the same."""
+        return data, mask

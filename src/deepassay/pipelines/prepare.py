@@ -1,7 +1,7 @@
 """prepare: read a corpus, split it, look for leaks and prepare its views once for everything that follows."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,11 @@ def read_corpus(config: Mapping[str, Any], modality: Modality) -> Manifest:
     return manifest
 
 
-def split_corpus(config: Mapping[str, Any], manifest: Manifest) -> Manifest:
+def split_corpus(config: Mapping[str, Any], manifest: Manifest, *, real_only: Collection[str] = ()) -> Manifest:
     """Apply the split and prove that nothing lies on both sides.
+
+    Args:
+        real_only: of "train" and "dev", what may hold real samples alone because a forge makes its fakes.
 
     Raises:
         LeakError: a subject, source or file lies in two splits.
@@ -63,7 +66,7 @@ def split_corpus(config: Mapping[str, Any], manifest: Manifest) -> Manifest:
     for split in ("train", "dev"):
         cell = counts.get(split, {})
         for label in ("real", "fake"):
-            if not cell.get(label):
+            if not cell.get(label) and (label == "real" or split not in real_only):
                 raise ManifestError(
                     f"{out.name}: split {split} has no {label} samples",
                     hint="change split.fractions, split.seed or split.leave_out, or add data",

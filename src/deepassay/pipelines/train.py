@@ -17,7 +17,7 @@ from deepassay.pipelines.terminal import terminal
 log = logging.getLogger(__name__)
 KEYS = {
     "corpus", "modality", "split", "store", "augment", "detector", "loss", "optimizer", "trainer", "logger", "seed",
-    "name", "views", "warm_start", "resume", "then", "operating_points", "replicates", "licence_use", "slices",
+    "name", "views", "warm_start", "forge", "resume", "then", "operating_points", "replicates", "licence_use", "slices",
     "audit",
 }  # fmt: skip
 STEPS = ("export", "evaluate")
@@ -57,7 +57,8 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
     console.print(f"[bold]corpus[/] {whole.name}, {len(whole)} samples{mark}")
     run = RunFolder.start(folder, config, resume=bool(settings["resume"]))
     store = open_store(settings["store"], whole, modality)
-    manifest = split_corpus(settings["split"], whole)
+    forge = build(settings.get("forge"))
+    manifest = split_corpus(settings["split"], whole, real_only=_forged_splits(forge, settings["trainer"]))
     run.keep_data(manifest, store)
     for name, cell in sorted(manifest.counts().items()):
         console.print(f"  {name:<8} real {cell['real']:>6}  fake {cell['fake']:>6}")
@@ -75,6 +76,7 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
         loss=build(settings["loss"]),
         optimizer=build(settings["optimizer"]),
         augment=build(settings["augment"]),
+        forge=forge,
         logger=build(settings["logger"]),
         seed=int(settings["seed"]),
         views=int(settings["views"]["train"]),
@@ -97,3 +99,12 @@ def train(config: Mapping[str, Any], folder: Path) -> int:
         evaluate_run(run, console=console)
     console.print(f"[bold]run[/]    {run.path}")
     return 0
+
+
+def _forged_splits(forge: Any, trainer: Mapping[str, Any]) -> set[str]:
+    """Splits whose fakes a forge makes, and which may therefore hold real samples alone."""
+    if forge is None or not forge.names:
+        return set()
+    return ({"train"} if trainer.get("forge_share", 1.0) == 1 else set()) | (
+        {"dev"} if trainer.get("dev_forge") else set()
+    )

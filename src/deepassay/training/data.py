@@ -1,8 +1,9 @@
 """ViewsDataModule: random views of labelled samples to train on, even views to choose on; nothing else gets in."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from deepassay.augment.forge import Forge, Forged
 from deepassay.errors import ConfigError, LeakError, ManifestError
 from deepassay.labels import FAKE, LABEL_WORDS, REAL, Status
 from deepassay.manifest import Manifest, Sample
@@ -29,31 +31,52 @@ class Augment(Protocol):
         ...
 
 
+class MaskedAugment(Augment, Protocol):
+    """An `Augment` that can take blending masks along."""
+
+    def with_mask(self, data: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Views (k, *shape) and masks (k, h, w) in [0, 1] -> both, bent alike; the same draws as without masks."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One entry of an epoch: which sample, in which epoch, for the how-many-eth time."""
+    """One entry of an epoch: which sample, in which epoch, for the how-many-eth time.
+
+    Args:
+        forged: make a pair of the (real) sample: itself and a fake of it.
+    """
 
     index: int
     epoch: int
     repeat: int
+    forged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TrainBatch:
-    """Views (n, *shape) and labels (n,) of one epoch."""
+    """Views (n, *shape) and labels (n,) of one epoch.
+
+    Args:
+        mask: (n, h, w) float32, the weight of what was blended in: 0 for real views, NaN where unknown (given fakes).
+            None where no loss asked for masks.
+    """
 
     views: Tensor
     label: Tensor
     epoch: int
+    mask: Tensor | None = None
 
     def pin_memory(self) -> "TrainBatch":
         """For faster copies to a GPU."""
-        return TrainBatch(self.views.pin_memory(), self.label.pin_memory(), self.epoch)
+        mask = None if self.mask is None else self.mask.pin_memory()
+        return TrainBatch(self.views.pin_memory(), self.label.pin_memory(), self.epoch, mask)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "TrainBatch":
         """On another device."""
         views = self.views.to(device, non_blocking=non_blocking)
-        return TrainBatch(views, self.label.to(device, non_blocking=non_blocking), self.epoch)
+        mask = None if self.mask is None else self.mask.to(device, non_blocking=non_blocking)
+        return TrainBatch(views, self.label.to(device, non_blocking=non_blocking), self.epoch, mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +91,11 @@ class DevBatch:
         return DevBatch(self.views.to(device, non_blocking=non_blocking), self.members)
 
 
-def check_splits(train: Manifest, dev: Manifest) -> None:
+def check_splits(train: Manifest, dev: Manifest, *, real_only: Collection[str] = ()) -> None:
     """Refuse anything that would let training or selection see what it must not (laws 3 and 4).
+
+    Args:
+        real_only: of "train" and "dev", what may hold real samples alone because a forge makes its fakes.
 
     Raises:
         LeakError: rows of split test; a split's rows in the other's place; a sample, file, subject or source on both
@@ -90,9 +116,11 @@ def check_splits(train: Manifest, dev: Manifest) -> None:
                 )
         found = set(manifest.column("label").tolist())
         for label in (REAL, FAKE):
-            if label not in found:
+            if label not in found and (label == REAL or name not in real_only):
                 raise ManifestError(
-                    f"{name} has no {LABEL_WORDS[label]} sample", hint="change the split or the corpus filters"
+                    f"{name} has no {LABEL_WORDS[label]} sample",
+                    hint="change the split or the corpus filters; real samples alone need a forge (forge=sbi) with "
+                    "trainer.forge_share=1 for train, trainer.dev_forge=true for dev",
                 )
     for what, mine in (
         ("sample", lambda s: (s.sample_id,)), ("file", lambda s: (s.sha256,)), ("subject", lambda s: s.subjects),
@@ -107,17 +135,20 @@ def check_splits(train: Manifest, dev: Manifest) -> None:
             )
 
 
-def _usable(manifest: Manifest, store: Store, name: str) -> tuple[list[Sample], dict[str, dict[str, int]]]:
+def _usable(
+    manifest: Manifest, store: Store, name: str, real_only: bool
+) -> tuple[list[Sample], dict[str, dict[str, int]]]:
     kept, left = [], {}
     for sample in manifest:
         status = store.status(sample.sample_id)
-        if status == Status.OK:
+        if status == Status.OK and not (real_only and sample.label == FAKE):
             kept.append(sample)
         else:
             assert sample.label is not None
-            cell = left.setdefault(str(status), dict.fromkeys(LABEL_WORDS, 0))
+            reason = str(status) if status != Status.OK else "replaced_by_forged"
+            cell = left.setdefault(reason, dict.fromkeys(LABEL_WORDS, 0))
             cell[LABEL_WORDS[sample.label]] += 1
-    for label in (REAL, FAKE):
+    for label in (REAL,) if real_only else (REAL, FAKE):
         if not any(s.label == label for s in kept):
             raise ManifestError(
                 f"{name}: no {LABEL_WORDS[label]} sample has views; left out: {left}",
@@ -126,29 +157,118 @@ def _usable(manifest: Manifest, store: Store, name: str) -> tuple[list[Sample], 
     return kept, left
 
 
-class _TrainSet(Dataset[tuple[np.ndarray, int, int]]):
-    """Draw -> (views (k, *shape), label, epoch)."""
+Item = tuple[np.ndarray, np.ndarray, int, np.ndarray | None]  # views, labels, epoch, masks
+
+
+class _Partners:
+    """Whom a real sample may be blended with: look-alikes of other subjects and sources among the real samples.
+
+    Args:
+        candidates: how many are drawn; of these, one of the ``nearest`` by the forge's description is taken.
+    """
 
     def __init__(
-        self, samples: Sequence[Sample], store: Store, modality: Modality, augment: Augment | None, k: int, seed: int
+        self, samples: Sequence[Sample], store: Store, forge: Forge, *, candidates: int = 100, nearest: int = 5
     ) -> None:
+        self.candidates, self.nearest = candidates, nearest
+        self.index = np.array([i for i, s in enumerate(samples) if s.label == REAL], dtype=np.int64)
+        self.place = {int(i): at for at, i in enumerate(self.index)}
+        self.features = np.stack([forge.describe(store.views(samples[i].sample_id)) for i in self.index])
+        self.ties = [frozenset(samples[i].subjects) | {("source", samples[i].source_id)} for i in self.index]
+        if len(set.union(*map(set, self.ties))) < 2 or all(t & self.ties[0] for t in self.ties):
+            raise ManifestError(
+                "train has no two real samples of different subjects and sources to blend",
+                hint="use forge=sbi, which needs one picture at a time, or add real samples",
+            )
+
+    def pick(self, index: int, rng: np.random.Generator) -> int:
+        """A partner's index for a real sample's index."""
+        me = self.place[index]
+        drawn = rng.permutation(len(self.index))
+        others = [at for at in drawn[: self.candidates].tolist() if not self.ties[at] & self.ties[me]]
+        if not others:
+            others = [at for at in drawn.tolist() if not self.ties[at] & self.ties[me]]
+        if not others:
+            raise ManifestError(
+                "a real sample of train shares its subject or source with all others, there is no partner to blend",
+                hint="use forge=sbi, which needs one picture at a time",
+            )
+        away = np.square(self.features[others] - self.features[me]).sum(1)
+        near = np.argsort(away, kind="stable")[: self.nearest]
+        return int(self.index[others[int(near[int(rng.integers(len(near)))])]])
+
+
+def _change(
+    augment: Augment | None, data: np.ndarray, mask: np.ndarray | None, seed: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Augment views, and masks where there are any, with draws that depend on the seed alone."""
+    if augment is None:
+        return data, mask
+    rng = np.random.Generator(np.random.Philox(seed))
+    if mask is None:
+        return augment(data, rng), None
+    return augment.with_mask(data, mask, rng)  # type: ignore[attr-defined]
+
+
+def _forge_pair(
+    forge: Forge, augment: Augment | None, views: Views, partner: Views | None, rng: np.random.Generator, masks: bool
+) -> Forged:
+    """A pair, both halves augmented by the same draws, so that nothing but the blend tells them apart."""
+    pair = forge(views, rng, partner)
+    seed = int(rng.integers(2**63))
+    blended = pair.mask if masks else None
+    real, _ = _change(augment, pair.real, None, seed)
+    fake, blended = _change(augment, pair.fake, blended, seed)
+    return Forged(real, fake, blended)
+
+
+class _TrainSet(Dataset[Item]):
+    """Draw -> (views (k, *shape), labels (k,), epoch, masks (k, h, w) or None); a forged draw gives 2 k views."""
+
+    def __init__(
+        self, samples: Sequence[Sample], store: Store, modality: Modality, augment: Augment | None, k: int, seed: int,
+        forge: Forge | None = None, masks: bool = False,
+    ) -> None:  # fmt: skip
         self.ids = [s.sample_id for s in samples]
         self.labels = [int(s.label) for s in samples if s.label is not None]
         self.store, self.modality, self.augment, self.k, self.seed = store, modality, augment, k, seed
+        self.forge, self.masks = forge, masks
+        self.partners = _Partners(samples, store, forge) if forge is not None and forge.needs_partner else None
 
-    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, int, int]:
-        sample_id = self.ids[draw.index]
+    def __getitem__(self, draw: Draw) -> Item:
+        sample_id, label = self.ids[draw.index], self.labels[draw.index]
         rng = sample_rng(self.seed, draw.epoch, sample_id, draw.repeat)
-        data = self.modality.draw(self.store.views(sample_id), self.k, rng).data
-        if self.augment is not None:
-            data = self.augment(data, rng)
-        return data, self.labels[draw.index], draw.epoch
+        views = self.modality.draw(self.store.views(sample_id), self.k, rng)
+        if draw.forged:
+            return self._pair(draw, views, rng)
+        data = views.data if self.augment is None else self.augment(views.data, rng)
+        return data, np.full(len(data), label), draw.epoch, self._known(data, label) if self.masks else None
+
+    def _pair(self, draw: Draw, views: Views, rng: np.random.Generator) -> Item:
+        assert self.forge is not None
+        partner = None
+        if self.partners is not None:
+            other = self.ids[self.partners.pick(draw.index, rng)]
+            partner = self.modality.draw(self.store.views(other), self.k, rng)
+        pair = _forge_pair(self.forge, self.augment, views, partner, rng, self.masks)
+        data = np.concatenate([pair.real, pair.fake])
+        mask = None
+        if self.masks:
+            fake = pair.mask if pair.mask is not None else self._known(pair.fake, FAKE)
+            mask = np.concatenate([self._known(pair.real, REAL), fake])
+        return data, np.repeat([REAL, FAKE], [len(pair.real), len(pair.fake)]), draw.epoch, mask
+
+    def _known(self, data: np.ndarray, label: int) -> np.ndarray:
+        """Masks (k, h, w) of views that nothing was blended into by a forge."""
+        return np.full(data.shape[:3], 0.0 if label == REAL else np.nan, np.float32)
 
 
-def _collate_train(items: list[tuple[np.ndarray, int, int]]) -> TrainBatch:
-    views = np.concatenate([data for data, _, _ in items])
-    label = np.repeat([label for _, label, _ in items], [len(data) for data, _, _ in items])
-    return TrainBatch(torch.from_numpy(views), torch.from_numpy(label.astype(np.int64)), items[0][2])
+def _collate_train(items: list[Item]) -> TrainBatch:
+    views = np.concatenate([data for data, _, _, _ in items])
+    label = np.concatenate([label for _, label, _, _ in items]).astype(np.int64)
+    masks = [mask for _, _, _, mask in items if mask is not None]
+    mask = torch.from_numpy(np.concatenate(masks)) if masks else None
+    return TrainBatch(torch.from_numpy(views), torch.from_numpy(label), items[0][2], mask)
 
 
 class _DevSet(Dataset[tuple[int, Views]]):
@@ -156,6 +276,7 @@ class _DevSet(Dataset[tuple[int, Views]]):
 
     def __init__(self, samples: Sequence[Sample], store: Store, modality: Modality, k: int) -> None:
         self.ids = [s.sample_id for s in samples]
+        self.labels = [int(s.label) for s in samples if s.label is not None]
         self.store, self.modality, self.k = store, modality, k
 
     def __len__(self) -> int:
@@ -163,6 +284,36 @@ class _DevSet(Dataset[tuple[int, Views]]):
 
     def __getitem__(self, index: int) -> tuple[int, Views]:
         return index, self.modality.draw(self.store.views(self.ids[index]), self.k)
+
+
+class _ForgedDevSet(_DevSet):
+    """The real dev samples, then a forged fake of each: the same pairs in every epoch, augmented as in training.
+
+    Without augmentation a forged fake is told too easily for its score to choose between epochs.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], store: Store, modality: Modality, k: int, seed: int, forge: Forge,
+        augment: Augment | None,
+    ) -> None:  # fmt: skip
+        super().__init__(samples, store, modality, k)
+        self.labels = [REAL] * len(self.ids) + [FAKE] * len(self.ids)
+        self.seed, self.forge, self.augment = seed, forge, augment
+        self.partners = _Partners(samples, store, forge) if forge.needs_partner else None
+
+    def __len__(self) -> int:
+        return 2 * len(self.ids)
+
+    def __getitem__(self, index: int) -> tuple[int, Views]:
+        number = index % len(self.ids)
+        _, views = super().__getitem__(number)
+        rng = np.random.Generator(np.random.Philox(stable_seed("dev forge", self.seed, self.ids[number])))
+        partner = None
+        if self.partners is not None:
+            other = self.ids[self.partners.pick(number, rng)]
+            partner = self.modality.draw(self.store.views(other), self.k)
+        pair = _forge_pair(self.forge, self.augment, views, partner, rng, False)
+        return index, replace(views, data=pair.real if index < len(self.ids) else pair.fake)
 
 
 def _collate_dev(items: list[tuple[int, Views]]) -> DevBatch:
@@ -174,18 +325,32 @@ def _collate_dev(items: list[tuple[int, Views]]) -> DevBatch:
 class EpochOrder(Sampler[Draw]):
     """The order of one epoch, a function of (seed, epoch) alone; every rank takes its share of the same order.
 
+    An epoch consists of units that are never torn apart: one draw each, or, with a forge, a pair of a real and a fake:
+    a real sample with a fake made of it, or a real sample and a given fake.
+
     Args:
         samples: of the training set.
         balance: "none" visits every sample once. "label" gives both classes half of the epoch. A column name gives
             its values within each class equal shares too. Rare samples come several times, each time with other
-            views; no sample comes again before all of its group have come.
-        length: entries per epoch; by default the number of samples.
+            views; no sample comes again before all of its group have come. With a forge both classes have half of
+            the epoch in any case.
+        length: entries per epoch; by default the number of samples, and with a forge of all pairs twice the number of
+            real samples.
+        forge_share: share of the fake half that is forged; None without a forge.
     """
 
-    def __init__(self, samples: Sequence[Sample], *, balance: str, seed: int, length: int | None = None) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], *, balance: str, seed: int, length: int | None = None,
+        forge_share: float | None = None,
+    ) -> None:  # fmt: skip
         if balance not in BALANCES:
             raise ConfigError(f"balance is {balance!r}", hint=f"use one of {list(BALANCES)}")
-        self.seed, self.length = seed, length or len(samples)
+        if forge_share is not None and balance == "none":
+            balance = "label"
+        self.seed, self.forge_share = seed, forge_share
+        self.unit = 1 if forge_share is None else 2
+        self.length = length or (2 * len(samples) if forge_share == 1 else len(samples))
+        self.length -= self.length % self.unit
         self.groups: dict[int, dict[str, list[int]]] = {}
         for index, sample in enumerate(samples):
             side = 0 if balance == "none" else int(sample.label or 0)
@@ -195,12 +360,31 @@ class EpochOrder(Sampler[Draw]):
         self.rank, self.ranks = 0, 1
 
     def order(self, epoch: int) -> list[Draw]:
-        """All draws of an epoch, for all ranks."""
+        """All draws of an epoch, for all ranks; a forged draw stands for two entries."""
+        return [draw for unit in self.units(epoch) for draw in unit]
+
+    def units(self, epoch: int) -> list[tuple[Draw, ...]]:
+        """All units of an epoch, for all ranks."""
         rng = np.random.Generator(np.random.Philox(stable_seed("order", self.seed, epoch)))
+        if self.forge_share is None:
+            sides = sorted(self.groups)
+            shares = [self.length // len(sides) + (i < self.length % len(sides)) for i in range(len(sides))]
+            picked = [index for side, n in zip(sides, shares, strict=True) for index in self._pick(side, n, rng)]
+            return [(draw,) for draw in self._number(rng.permutation(np.array(picked, dtype=np.int64)), epoch)]
+        pairs = self.length // 2
+        forged = round(pairs * self.forge_share)
+        reals = np.array(self._pick(REAL, pairs, rng), dtype=np.int64)[rng.permutation(pairs)]
+        fakes = np.array(self._pick(FAKE, pairs - forged, rng), dtype=np.int64)
+        reals = self._number(reals, epoch)
+        given = self._number(rng.permutation(fakes), epoch)
+        units: list[tuple[Draw, ...]] = [(replace(draw, forged=True),) for draw in reals[:forged]]
+        units += list(zip(reals[forged:], given, strict=True))
+        return [units[i] for i in rng.permutation(len(units)).tolist()]
+
+    def _pick(self, side: int, share: int, rng: np.random.Generator) -> list[int]:
+        """``share`` entries of one class, its cells in equal parts."""
         picked: list[int] = []
-        sides = sorted(self.groups)
-        for i, side in enumerate(sides):
-            share = self.length // len(sides) + (i < self.length % len(sides))
+        if share:
             cells = [self.groups[side][name] for name in sorted(self.groups[side])]
             # Which cells get the left-over entries changes with the epoch, so that no group is starved for good.
             extra = set(rng.permutation(len(cells))[: share % len(cells)].tolist())
@@ -208,23 +392,49 @@ class EpochOrder(Sampler[Draw]):
                 wanted = share // len(cells) + (j in extra)
                 rounds = [rng.permutation(cell) for _ in range(-(-wanted // len(cell)))]
                 picked.extend(np.concatenate(rounds)[:wanted].tolist() if rounds else [])
-        shuffled = rng.permutation(np.array(picked, dtype=np.int64))
+        return picked
+
+    @staticmethod
+    def _number(indices: np.ndarray, epoch: int) -> list[Draw]:
         seen: dict[int, int] = {}
         out = []
-        for index in shuffled.tolist():
+        for index in indices.tolist():
             out.append(Draw(index, epoch, seen.get(index, 0)))
             seen[index] = seen.get(index, 0) + 1
         return out
 
     def __len__(self) -> int:
-        return math.ceil(self.length / self.ranks)
+        """Entries per rank."""
+        return math.ceil(self.length / self.unit / self.ranks) * self.unit
 
     def __iter__(self) -> Iterator[Draw]:
+        for unit in self.share():
+            yield from unit
+
+    def share(self) -> Iterator[tuple[Draw, ...]]:
+        """This rank's units."""
         # A generator, so that the epoch is asked for at the first draw: loaders are opened before a resumed run
         # knows it.
-        order = self.order(self.epoch())
-        order += order[: len(self) * self.ranks - len(order)]  # ranks must take equally many steps
-        yield from order[self.rank :: self.ranks]
+        units = self.units(self.epoch())
+        units += units[: len(self) // self.unit * self.ranks - len(units)]  # ranks must take equally many steps
+        yield from units[self.rank :: self.ranks]
+
+
+class _Batches(Sampler[list[Draw]]):
+    """Whole units, as many as make ``batch_size`` entries; a last batch of a single entry is left out."""
+
+    def __init__(self, order: EpochOrder, batch_size: int) -> None:
+        self.order, self.batch_size = order, batch_size
+
+    def __len__(self) -> int:
+        # A last batch of one view would leave batch norm without a variance.
+        lonely = len(self.order) % self.batch_size == 1 and len(self.order) > self.batch_size
+        return len(self.order) // self.batch_size if lonely else math.ceil(len(self.order) / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        units, size = self.order.share(), self.batch_size // self.order.unit
+        for _ in range(len(self)):
+            yield [draw for unit in islice(units, size) for draw in unit]
 
 
 def _start_worker(_: int) -> None:
@@ -233,6 +443,24 @@ def _start_worker(_: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+
+
+def _check_forge(
+    forge: Forge | None, share: float, dev_forge: bool, masks: bool, augment: Augment | None, batch_size: int
+) -> None:
+    if forge is None and dev_forge:
+        raise ConfigError(
+            "dev_forge is true and there is no forge", hint="choose forge=sbi, or trainer.dev_forge=false"
+        )
+    if forge is not None and not 0 < share <= 1:
+        raise ConfigError(f"forge_share is {share}", hint="give a share above 0 and up to 1; forge=none for none")
+    if forge is not None and batch_size % 2:
+        raise ConfigError(f"batch_size is {batch_size} and a forge makes pairs", hint="give an even trainer.batch_size")
+    if masks and augment is not None and not hasattr(augment, "with_mask"):
+        raise ConfigError(
+            f"the loss asks for blending masks and {type(augment).__name__} cannot take them along",
+            hint="use augment=face or augment=none, or give the class a with_mask(data, mask, rng) method",
+        )
 
 
 class ViewsDataModule(LightningDataModule):
@@ -247,6 +475,10 @@ class ViewsDataModule(LightningDataModule):
         batch_size: samples per batch in training; on dev, batches hold about as many views.
         balance: see `EpochOrder`. epoch_samples: draws per epoch, by default the number of training samples.
         num_workers: loader processes; results do not depend on it.
+        forge: makes fakes of real views; None for none.
+        forge_share: share of the fake half of every batch that is forged. At 1 given fakes of train are not used.
+        dev_forge: choose on forged fakes of the real dev samples instead of on the given fakes of dev.
+        masks: give batches blending masks.
 
     Attributes:
         left_out: samples without views, by split, status and label word.
@@ -259,15 +491,19 @@ class ViewsDataModule(LightningDataModule):
     def __init__(
         self, *, train: Manifest, dev: Manifest, store: Store, modality: Modality, augment: Augment | None = None,
         views: int = 1, score_views: int = 8, batch_size: int = 32, balance: str = "label",
-        epoch_samples: int | None = None, num_workers: int = 0, seed: int = 0,
+        epoch_samples: int | None = None, num_workers: int = 0, seed: int = 0, forge: Forge | None = None,
+        forge_share: float = 1.0, dev_forge: bool = False, masks: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
+        _check_forge(forge, forge_share, dev_forge, masks, augment, batch_size)
         if min(views, score_views, batch_size) < 1 or num_workers < 0:
             raise ConfigError(
                 f"views {views}, score_views {score_views}, batch_size {batch_size}, num_workers {num_workers}",
                 hint="the first three are at least 1, num_workers at least 0",
             )
-        check_splits(train, dev)
+        made = {"train"} if forge is not None and forge_share == 1 else set()
+        made |= {"dev"} if dev_forge else set()
+        check_splits(train, dev, real_only=made)
         if store.fingerprint != modality.fingerprint:
             raise ConfigError(
                 f"the store was prepared as {store.fingerprint[:12]}, the modality is {modality.fingerprint[:12]}",
@@ -276,20 +512,27 @@ class ViewsDataModule(LightningDataModule):
         store.check(train)
         store.check(dev)
         self.left_out: dict[str, Mapping[str, Any]] = {}
-        train_samples, self.left_out["train"] = _usable(train, store, "train")
-        self.dev_samples, self.left_out["dev"] = _usable(dev, store, "dev")
+        train_samples, self.left_out["train"] = _usable(train, store, "train", "train" in made)
+        self.dev_samples, self.left_out["dev"] = _usable(dev, store, "dev", dev_forge)
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.score_views = score_views
-        self.train_set = _TrainSet(train_samples, store, modality, augment, views, seed)
-        self.dev_set = _DevSet(self.dev_samples, store, modality, score_views)
-        self.order = EpochOrder(train_samples, balance=balance, seed=seed, length=epoch_samples)
+        self.train_set = _TrainSet(train_samples, store, modality, augment, views, seed, forge, masks)
+        if dev_forge:
+            assert forge is not None
+            self.dev_set = _ForgedDevSet(self.dev_samples, store, modality, score_views, seed, forge, augment)
+        else:
+            self.dev_set = _DevSet(self.dev_samples, store, modality, score_views)
+        self.order = EpochOrder(
+            train_samples, balance=balance, seed=seed, length=epoch_samples,
+            forge_share=None if forge is None else forge_share,
+        )  # fmt: skip
         if len(self.order) < 2:
             raise ConfigError(f"an epoch has {len(self.order)} samples", hint="raise trainer.epoch_samples or add data")
 
     @property
     def dev_labels(self) -> np.ndarray:
-        """Labels (n,) of the dev samples that have views, in the order of their positions."""
-        return np.array([s.label for s in self.dev_samples], dtype=np.int64)
+        """Labels (n,) of what is scored on dev, in the order of its positions; with dev_forge, two per real sample."""
+        return np.array(self.dev_set.labels, dtype=np.int64)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -305,12 +548,10 @@ class ViewsDataModule(LightningDataModule):
         return self._train_loader()
 
     def _train_loader(self) -> DataLoader[Any]:
-        # A last batch of one view would leave batch norm without a variance.
-        lonely = len(self.order) % self.batch_size == 1 and len(self.order) > self.batch_size
         return DataLoader(
-            self.train_set, batch_size=self.batch_size, sampler=self.order, collate_fn=_collate_train,
+            self.train_set, batch_sampler=_Batches(self.order, self.batch_size), collate_fn=_collate_train,
             num_workers=self.num_workers, worker_init_fn=_start_worker, persistent_workers=self.num_workers > 0,
-            generator=self._generator("train"), drop_last=lonely, pin_memory=torch.cuda.is_available(),
+            generator=self._generator("train"), pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
 
     def _generator(self, name: str) -> torch.Generator:

@@ -20,6 +20,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging, RichProgressBar
 from torch import nn
 
+from deepassay.augment.forge import Forge
 from deepassay.errors import AssayError, ConfigError
 from deepassay.files import fingerprint, sha256_file, write_json
 from deepassay.manifest import Manifest
@@ -32,7 +33,7 @@ from deepassay.training.data import Augment, ViewsDataModule
 from deepassay.training.loggers import CsvLog, NoLog, TensorBoardLog
 from deepassay.training.optimizers import AdamW, Recipe, learning_rates
 from deepassay.training.randomness import stable_seed
-from deepassay.training.task import MONITORS, DetectionTask, better
+from deepassay.training.task import MONITORS, DetectionTask, better, wants_masks
 
 LAST = "last.ckpt"
 BEST = "best.safetensors"
@@ -259,7 +260,8 @@ def fit(
     balance: str = "label", epoch_samples: int | None = None, patience: int | None = None, monitor: str = "dev_loss",
     precision: str = "auto", gradient_clip: float | None = 1.0, accumulate: int = 1, ema: float | None = None,
     num_workers: int = 0, accelerator: str = "auto", devices: int | str = 1, warm_start: str | Path | None = None,
-    seed: int = 0, resume: bool = True, progress: bool = True,
+    seed: int = 0, resume: bool = True, progress: bool = True, forge: Forge | None = None, forge_share: float = 1.0,
+    dev_forge: bool = False,
 ) -> FitResult:  # fmt: skip
     """Train a detector and choose its weights on dev.
 
@@ -286,6 +288,11 @@ def fit(
         warm_start: a .safetensors file or a run folder, whose weights must fit the detector exactly.
         resume: go on with an unfinished training in ``folder``; False refuses to touch one.
         progress: a bar on a terminal, and one line per epoch.
+        forge: makes fakes of the real training samples; None, or one without names, for none.
+        forge_share: share of the fake half of every batch that is forged. At 1, given fakes of train are not used, and
+            train may hold none.
+        dev_forge: choose on fakes forged of the real dev samples, the same in every epoch, instead of on the given
+            fakes of dev, which may then be absent.
 
     Returns:
         also after SIGTERM and Ctrl-C, with ``interrupted``; end the process with its ``exit_code``.
@@ -304,9 +311,13 @@ def fit(
     if ema is not None and not 0 < ema < 1:
         raise ConfigError(f"ema is {ema}", hint="give a decay such as 0.999, or null")
     folder = Path(folder)
+    forge = forge if forge is not None and forge.names else None
+    loss = loss if loss is not None else WeightedBCE()
+    masks = wants_masks(loss)
     data = ViewsDataModule(
         train=train, dev=dev, store=store, modality=modality, augment=augment, views=views, score_views=score_views,
         batch_size=batch_size, balance=balance, epoch_samples=epoch_samples, num_workers=num_workers, seed=seed,
+        forge=forge, forge_share=forge_share, dev_forge=dev_forge, masks=masks,
     )  # fmt: skip
     torch.manual_seed(stable_seed("weights", seed))
     network = detector if isinstance(detector, Detector) else detector()
@@ -320,7 +331,6 @@ def fit(
         load_weights(network, start)
     if network.modality == "face":
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss = loss if loss is not None else WeightedBCE()
     recipe = optimizer if optimizer is not None else AdamW()
     facts = {
         "detector": f"{type(network).__module__}.{type(network).__qualname__}", "modality": modality.name,
@@ -328,13 +338,15 @@ def fit(
         "dev_manifest_sha256": dev.hash, "synthetic": train.synthetic or dev.synthetic, "seed": seed,
         "warm_start_sha256": sha256_file(start) if start else None, "store_lossless": store.lossless,
     }  # fmt: skip
+    if forge is not None:
+        facts["forge"] = {"names": list(forge.names), "share": forge_share, "chosen_on_forged": dev_forge}
     mark = fingerprint(
         {
             **facts, "network": _described(network), "loss": _described(loss), "optimizer": _described(recipe),
             "augment": _described(augment), "max_epochs": max_epochs, "batch_size": batch_size, "views": views,
             "score_views": score_views, "balance": balance, "epoch_samples": epoch_samples,
             "patience": patience, "monitor": monitor, "precision": precision, "gradient_clip": gradient_clip,
-            "accumulate": accumulate, "ema": ema,
+            "accumulate": accumulate, "ema": ema, **({} if forge is None else {"forge": _described(forge)}),
         }
     )  # fmt: skip
     state = _open_folder(folder, mark, resume)

@@ -1,5 +1,6 @@
 """DetectionTask: the one training task of both modalities; choosing happens on pooled dev scores."""
 
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -28,11 +29,17 @@ def balanced_loss(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(0.5 * (loss[labels == REAL].mean() + loss[labels == FAKE].mean()))
 
 
+def wants_masks(loss: nn.Module) -> bool:
+    """Whether a loss takes blending masks: its ``forward`` has a parameter ``mask``."""
+    return "mask" in inspect.signature(loss.forward).parameters
+
+
 class DetectionTask(LightningModule):
     """Steps, dev scores and optimiser of a detector.
 
     Args:
-        detector: learns. loss: called with its output and labels (n,).
+        detector: learns. loss: called with its output and labels (n,), and, where it takes ``mask``, with the batch's
+            masks (n, h, w) in [0, 1]: 0 for real views, NaN where unknown, or None.
         recipe: optimiser and schedule.
         modality: pools dev views. dev_labels: (n,) of the dev samples, by position.
         total_steps: optimiser steps of the whole run, for the schedule.
@@ -46,6 +53,7 @@ class DetectionTask(LightningModule):
         super().__init__()
         self.detector = detector
         self.loss = loss
+        self.masked = wants_masks(loss)
         self.recipe = recipe
         self.modality = modality
         self.dev_labels = dev_labels
@@ -62,7 +70,11 @@ class DetectionTask(LightningModule):
         """Loss of a batch. Raises RuntimeError where the loader is in another epoch than the trainer (exact resume)."""
         if batch.epoch != self.current_epoch:
             raise RuntimeError(f"the loader is in epoch {batch.epoch}, training in epoch {self.current_epoch}")
-        loss = self.loss(self.detector(batch.views), batch.label)
+        output = self.detector(batch.views)
+        if self.masked:
+            loss = self.loss(output, batch.label, mask=batch.mask)
+        else:
+            loss = self.loss(output, batch.label)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.label), prog_bar=True)
         return loss
 
