@@ -398,7 +398,9 @@ def export_bundle(
         calibration = fit_calibration(scores)
         points = fit_operating_points(calibrate(scores, calibration), operating_points)
         train = manifest.split("train")
-        generators = sorted({s.generator for s in train if s.label == FAKE and s.generator})
+        forged = facts.get("forge") or {"names": [], "share": 0.0}
+        given = {s.generator for s in train if s.label == FAKE and s.generator} if forged["share"] < 1 else set()
+        generators = sorted({*given, *(f"forged/{word}" for word in forged["names"])})
         media = sorted(set(train.column("media")))
         scope = Scope(
             statement=_statement(detector, train, dev, generators, media),
