@@ -14,6 +14,7 @@ from deepassay.errors import AssayError, ConfigError
 PLAIN = {
     "screen": ("deepassay.screening.command", "give a verdict on files with an exported bundle (no torch needed)"),
     "calibrate": ("deepassay.screening.site", "fix a threshold on your own genuine files, for screening at your site"),
+    "serve": ("deepassay.screening.server", "answer over HTTP: upload a file, get its verdicts"),
     "bundle": ("deepassay.screening.bundle_command", "show, verify and compare exported bundles"),
     "journal": ("deepassay.screening.journal", "check a journal of verdicts for changed, dropped or reordered records"),
     "demo": ("deepassay.pipelines.demo", "run the whole job on the built-in corpora, both modalities"),
