@@ -1,5 +1,6 @@
 """Who goes where: splits by subject and source, with generators left out, by group or as published, and their proof."""
 
+import fnmatch
 import hashlib
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,8 @@ TIED = "subjects or sources lie in different splits"
 LEFT_OUT = "generator is left out for another split than its subjects'"
 HELD_OUT = "subject or source also occurs in a held-out group"
 UNSPLIT = "no official split"
+KEPT_OUT = "generator is kept out of this split"
+NO_SOURCE = "its original is in no split"
 KIN = "generator is kin to a left-out one"
 UNWANTED = "kind of fake that this training does without"
 SELF_MADE = "self-made/"
@@ -554,6 +557,95 @@ def _owner_of(groups: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, st
             if owner.setdefault(str(value), name) != name:
                 raise ConfigError(f"{value!r} is in group {owner[str(value)]} and in {name}", hint="list it once")
     return owner
+
+
+class KeepGenerators:
+    """Another split, with fakes of some generators kept out of some of its parts: they are dropped there and counted.
+
+    For training on self-made fakes alone while the given ones wait in test: ``follow: [self-made/*], keep: {train:
+    [self-made/*], dev: [self-made/*]}, drop: {test: [self-made/*]}``. With ``follow`` the inner split never sees those
+    fakes: they go where the real sample of their source went. Recipes with and without them are then tested on exactly
+    the same recordings.
+
+    Args:
+        split: any split of this module (or its config node).
+        follow: patterns (``*``, ``?``) of generators or families whose fakes follow their sources.
+        keep: part -> patterns; other fakes are dropped from that part.
+        drop: part -> patterns; such fakes are dropped from that part.
+
+    Raises:
+        ConfigError: no such part, or the inner object is no split.
+    """
+
+    def __init__(
+        self,
+        *,
+        split: Any,
+        follow: Sequence[str] = (),
+        keep: Mapping[str, Sequence[str]] | None = None,
+        drop: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        if not callable(getattr(split, "apply", None)):
+            raise ConfigError(f"split is {split!r}, not a split", hint="name one by _target_: deepassay.splits...")
+        for where, lists in (("keep", keep), ("drop", drop)):
+            _known_splits(lists or {}, where)
+        for where, lists in (("keep.", keep or {}), ("drop.", drop or {}), ("", {"follow": follow})):
+            for part, patterns in lists.items():
+                if isinstance(patterns, str):
+                    raise ConfigError(
+                        f"{where}{part} is the text {patterns!r}", hint=f"write a list: {part}: [{patterns}]"
+                    )
+        self.split, self.follow = split, [str(p) for p in follow]
+        self.keep = {part: [str(p) for p in patterns] for part, patterns in (keep or {}).items()}
+        self.drop = {part: [str(p) for p in patterns] for part, patterns in (drop or {}).items()}
+
+    def apply(self, manifest: Manifest) -> Manifest:
+        """As the inner split's; ``info["split"]`` also tells what was kept out.
+
+        Raises:
+            ManifestError: a pattern that no fake matches (a spelling mistake would leak or empty a part), or a part
+                that stays without real or without fake samples; besides what the inner split raises.
+        """
+        known = {str(n) for c in ("generator", "generator_family") for n in manifest.column(c) if n}
+        lists = [self.follow, *self.keep.values(), *self.drop.values()]
+        for pattern in sorted({p for patterns in lists for p in patterns}):
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in known):
+                raise ManifestError(
+                    f"{manifest.name}: no generator or family matches {pattern!r}", hint=f"here are: {_some(known)}"
+                )
+        follows = (_labels(manifest) == FAKE) & _matching(manifest, self.follow)
+        inner: Manifest = self.split.apply(manifest.select(~follows))
+        rest = manifest.select(follows)
+        home = dict(zip(inner.column("source_id"), inner.column("split"), strict=True))
+        own = [home.get(source) if source else None for source in rest.column("source_id")]
+        part = pa.array([word if word in SPLITS else "" for word in own], pa.string())
+        table = rest.table.set_column(COLUMNS.index("split"), "split", part)
+        whole = Manifest(pa.concat_tables([inner.table, table]), manifest.root, inner.info)
+        where, fake = split_numbers(whole), _labels(whole) == FAKE
+        reason = np.where(where < 0, NO_SOURCE, "").astype(object)
+        for wanted, chosen in ((True, self.keep), (False, self.drop)):
+            for name, patterns in chosen.items():
+                here = fake & (where == SPLITS.index(name)) & (_matching(whole, patterns) != wanted)
+                reason[here] = KEPT_OUT
+        met = [split for number, split in enumerate(SPLITS) if (where == number).any()]
+        where = np.where(reason == KEPT_OUT, -1, where)
+        before = dict(inner.info.get("split") or {})
+        facts = {**before, "follow": self.follow, "keep": self.keep, "drop": self.drop}
+        out = _finish(whole, where, reason, facts, met)
+        both = {**dict(before.get("dropped") or {}), **out.info["split"]["dropped"]}
+        told = {**out.info["split"], "dropped": both, "n_dropped": len(manifest) - len(out)}
+        return Manifest(out.table, out.root, {**out.info, "split": told})
+
+
+def _matching(manifest: Manifest, patterns: Sequence[str]) -> np.ndarray:
+    """(n,) bool: generator or family matches one of the patterns."""
+    out = np.zeros(len(manifest), dtype=bool)
+    for column in ("generator", "generator_family"):
+        coded = pc.fill_null(manifest.table.column(column), "").combine_chunks().dictionary_encode()
+        names = coded.dictionary.to_pylist()
+        hit = np.array([any(fnmatch.fnmatchcase(n, p) for p in patterns) for n in names], dtype=bool)
+        out |= hit[coded.indices.to_numpy()] if len(names) else False
+    return out
 
 
 def assert_disjoint(manifest: Manifest) -> None:
