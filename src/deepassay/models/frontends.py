@@ -225,6 +225,57 @@ class RawSound(nn.Module):
         return x
 
 
+class SincBank(nn.Module):
+    """Fixed band-pass filters, ideal responses under a Hamming window: (n, T) -> (n, n_filters, T - width + 1).
+
+    The front end of RawNet2 (Tak et al., ICASSP 2021) and AASIST (Jung et al., ICASSP 2022), after SincNet (Ravanelli
+    and Bengio, SLT 2018): filter i passes what lies between edges i and i + 1.
+
+    Args:
+        n_filters: how many. width: taps, odd.
+        scale: where the edges are evenly spaced: "mel" (HTK, as in AASIST), "linear", or "inverse_mel" (narrow bands
+            at the top).
+
+    Raises:
+        ConfigError: an argument out of range.
+    """
+
+    def __init__(self, *, n_filters: int = 70, width: int = 129, scale: str = "mel", rate_hz: int = 16000) -> None:
+        super().__init__()
+        if n_filters < 1 or width < 3 or width % 2 == 0:
+            raise ConfigError(f"{n_filters} filters of {width} taps", hint="at least one filter; taps odd, 3 or more")
+        self.n_filters, self.width = n_filters, width
+        kernels = sinc_kernels(sinc_edges(n_filters, rate_hz, scale), width, rate_hz)
+        self.register_buffer("kernels", torch.from_numpy(kernels.astype(np.float32))[:, None], persistent=False)
+
+    def forward(self, sound: Tensor) -> Tensor:
+        """Sound (n, T) float32 -> filtered sound (n, n_filters, T - width + 1)."""
+        return F.conv1d(sound.unsqueeze(1), self.get_buffer("kernels"))
+
+
+def sinc_edges(n_filters: int, rate_hz: float, scale: str) -> np.ndarray:
+    """Band edges (n_filters + 1,) in Hz from 0 to half the rate.
+
+    Raises:
+        ConfigError: an unknown scale.
+    """
+    top = rate_hz / 2
+    mel = 700 * (10 ** (np.linspace(0, 2595 * math.log10(1 + top / 700), n_filters + 1) / 2595) - 1)
+    known = {"mel": mel, "linear": np.linspace(0, top, n_filters + 1), "inverse_mel": top - mel[::-1]}
+    if scale not in known:
+        raise ConfigError(f"scale is {scale!r}", hint=f"use one of {list(known)}")
+    return known[scale]
+
+
+def sinc_kernels(edges_hz: np.ndarray, width: int, rate_hz: float) -> np.ndarray:
+    """Band-pass kernels (len(edges_hz) - 1, width) float64: differences of two low-passes under a symmetric Hamming
+    window."""
+    steps = np.arange(width) - (width - 1) / 2
+    cut = edges_hz[:, None] * 2 / rate_hz
+    low_pass = cut * np.sinc(cut * steps)
+    return np.hamming(width) * (low_pass[1:] - low_pass[:-1])
+
+
 class Pixels(nn.Module):
     """Faces as stored, uint8 (n, H, W, 3) RGB, to normalised float32 (n, 3, H, W).
 
