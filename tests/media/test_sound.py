@@ -211,3 +211,16 @@ def test_damage_near_the_end_is_told_while_streaming(tmp_path):
     with pytest.raises(Unusable) as caught:
         list(stream)
     assert caught.value.status == Status.UNDECODABLE
+
+
+def test_blocks_of_a_long_mp3_are_those_of_one_read_and_the_decoder_stays_silent(tmp_path, capfd):
+    rng = np.random.default_rng(6)
+    t = np.arange(16000 * 70) / 16000
+    signal = 0.3 * np.sin(2 * np.pi * (200 + 50 * np.sin(t)) * t) * (np.sin(3 * t) > 0) + rng.normal(0, 1e-3, len(t))
+    soundfile.write(tmp_path / "a.mp3", signal.astype(np.float32), 16000)
+    whole, _ = soundfile.read(tmp_path / "a.mp3", dtype="float32")
+    capfd.readouterr()
+    blocks = [block for block, _ in stream_sound(tmp_path / "a.mp3")]
+    assert len(blocks) > 3
+    np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
+    assert capfd.readouterr().err == ""

@@ -114,8 +114,14 @@ def _blocks(stream: BinaryIO, container: Container, limits: Limits) -> Iterator[
     if container.soundfile:
         import soundfile
 
+        class Forward(soundfile.SoundFile):
+            """Reads on without seeking to where it is after every block, which costs MP3 a warning and work each."""
+
+            def seekable(self) -> bool:
+                return False
+
         try:
-            opened = soundfile.SoundFile(stream)
+            opened = Forward(stream)
         except soundfile.LibsndfileError:
             opened = None  # a codec inside the container that libsndfile lacks: FFmpeg's turn
         if opened is not None:

@@ -15,7 +15,7 @@ from deepassay.media.limits import DEFAULT_LIMITS, Limits
 from deepassay.media.sound import read_sound, stream_sound
 from deepassay.modality.views import EVERY, Views
 
-_FRAME_S, _HOP_S = 0.02, 0.01
+_HOP_S = 0.01
 _FLOOR_DB = -120.0
 _BLOCK = 1 << 18
 _KEPT_S = 60.0  # a shorter recording is kept from the first pass over it; a longer one is decoded a second time
@@ -262,7 +262,7 @@ class VoiceModality:
         return (block for block, _ in stream_sound(path, self.rate_hz, self._limits()))
 
     def _meter(self) -> "_LevelMeter":
-        return _LevelMeter(round(_FRAME_S * self.rate_hz), round(_HOP_S * self.rate_hz))
+        return _LevelMeter(round(_HOP_S * self.rate_hz))
 
     def _levels(self, signal: np.ndarray) -> np.ndarray:
         """(frames,) dBFS of frames of 20 ms every 10 ms."""
@@ -338,28 +338,30 @@ class _Scan:
 class _LevelMeter:
     """Levels of frames, the same to the last bit however the signal is cut into blocks."""
 
-    def __init__(self, frame: int, hop: int) -> None:
-        self.frame, self.hop = frame, hop
+    def __init__(self, hop: int) -> None:
+        self.hop = hop
         self._rest = np.zeros(0, np.float32)
-        self._power: list[np.ndarray] = []
+        self._sums: list[np.ndarray] = []
+        self._squares: list[np.ndarray] = []
 
     def feed(self, block: np.ndarray) -> None:
-        signal = np.concatenate([self._rest, block])
-        n = (len(signal) - self.frame) // self.hop + 1
-        if n > 0:
-            frames = np.lib.stride_tricks.sliding_window_view(signal, self.frame)[:: self.hop][:n]
-            self._power.append(self._variance(frames.astype(np.float64)))
-            signal = signal[n * self.hop :]
-        self._rest = signal
+        signal = np.concatenate([self._rest, block]) if len(self._rest) else block
+        n = len(signal) // self.hop
+        halves = signal[: n * self.hop].astype(np.float64).reshape(n, self.hop)
+        self._sums.append(halves.sum(axis=1))
+        self._squares.append(np.einsum("ij,ij->i", halves, halves))
+        self._rest = signal[n * self.hop :].copy()
 
     def levels(self) -> np.ndarray:
-        """(frames,) dBFS of the whole frames so far; of a signal shorter than one, of what there is."""
-        power = self._power or [self._variance(self._rest[None].astype(np.float64))]
-        return 10 * np.log10(np.maximum(np.concatenate(power), 10 ** (_FLOOR_DB / 10)))
-
-    @staticmethod
-    def _variance(frames: np.ndarray) -> np.ndarray:
-        return np.square(frames - frames.mean(axis=1, keepdims=True)).mean(axis=1)
+        """(frames,) dBFS of the whole frames so far, each two hops long; of a shorter signal, of what there is."""
+        total, square = (np.concatenate(parts or [np.zeros(0)]) for parts in (self._sums, self._squares))
+        if len(total) < 2:
+            rest = self._rest.astype(np.float64)
+            n = max(1, len(total) * self.hop + len(rest))
+            mean, power = np.array([total.sum() + rest.sum()]) / n, np.array([square.sum() + rest @ rest]) / n
+        else:
+            mean, power = ((part[:-1] + part[1:]) / (2 * self.hop) for part in (total, square))
+        return 10 * np.log10(np.maximum(power - mean * mean, 10 ** (_FLOOR_DB / 10)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -488,4 +490,5 @@ def _loud_db(levels: np.ndarray) -> float:
 
 def _range_db(levels: np.ndarray) -> float:
     """Loud frames above the quietest: 95th minus 10th percentile, dB, an estimate of the signal-to-noise ratio."""
-    return float(np.percentile(levels, 95) - np.percentile(levels, 10))
+    low, high = np.percentile(levels, [10, 95])
+    return float(high - low)
