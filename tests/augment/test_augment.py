@@ -72,7 +72,7 @@ def test_views_of_a_batch_are_changed_apart():
 
 def test_everything_off_changes_nothing():
     off = FaceAugment(flip=0, crop=(1, 1), brightness=0, contrast=0, saturation=0, hue=0, grey=0, blur=0, resample=0,
-                      jpeg=0, noise=0)  # fmt: skip
+                      jpeg=0, noise=0, ladder=0)  # fmt: skip
     np.testing.assert_array_equal(off(faces(), np.random.default_rng(0)), faces())
     quiet = VoiceAugment(gain_db=(0, 0), noise=0, equaliser=0, band_limit=0, companding=0, bits=0)
     np.testing.assert_array_equal(quiet(sounds(), np.random.default_rng(0)), sounds())
@@ -80,7 +80,7 @@ def test_everything_off_changes_nothing():
 
 def test_flip_is_a_mirror():
     only = FaceAugment(flip=1, crop=(1, 1), brightness=0, contrast=0, saturation=0, hue=0, grey=0, blur=0, resample=0,
-                       jpeg=0, noise=0)  # fmt: skip
+                       jpeg=0, noise=0, ladder=0)  # fmt: skip
     np.testing.assert_array_equal(only(faces(), np.random.default_rng(0)), faces()[:, :, ::-1])
 
 
@@ -132,10 +132,42 @@ def test_threads_are_given_back():
     [
         (FaceAugment, {"flip": 1.5}), (FaceAugment, {"crop": (0.9, 0.5)}), (FaceAugment, {"jpeg_quality": (0, 200)}),
         (FaceAugment, {"hue": 0.7}), (VoiceAugment, {"noise": -0.1}), (VoiceAugment, {"cutoff_hz": (1000, 9000)}),
-        (VoiceAugment, {"bands": 1}),
+        (VoiceAugment, {"bands": 1}), (FaceAugment, {"ladder": 2.0}), (FaceAugment, {"ladders": {"jpeg": 0.0}}),
     ],
     ids=str,
 )  # fmt: skip
 def test_wrong_settings_are_refused(kind, wrong):
     with pytest.raises(ConfigError, match="augment"):
         kind(**wrong)
+
+
+def test_ladders_are_climbed_as_often_as_asked_and_alike_for_all():
+    off = dict(flip=0, crop=(1, 1), brightness=0, contrast=0, saturation=0, hue=0, grey=0, blur=0, resample=0, jpeg=0,
+               noise=0)  # fmt: skip
+    data = np.repeat(faces(1), 200, axis=0)
+    out = FaceAugment(**off, ladder=0.4, ladders={"webp": 1, "social": 1, "sharpen": 0})(data, np.random.default_rng(0))
+    touched = np.array([not np.array_equal(a, b) for a, b in zip(out, data, strict=True)])
+    assert 0.3 < touched.mean() < 0.5
+    assert len({view.tobytes() for view in out[touched]}) > 20  # strengths vary
+    with pytest.raises(ConfigError, match="ladder"):
+        FaceAugment(ladders={"fax": 1})
+
+
+@pytest.mark.parametrize("name", ["h264", "h265", "avif", "webp", "social", "resize"])
+def test_every_coder_can_be_drawn(name):
+    only = FaceAugment(ladder=1, ladders={name: 1})
+    one = only(faces(2), np.random.default_rng(3))
+    assert one.shape == faces(2).shape
+    np.testing.assert_array_equal(one, only(faces(2), np.random.default_rng(3)))
+
+
+def test_hue_turns_about_grey():
+    only = FaceAugment(flip=0, crop=(1, 1), brightness=0, contrast=0, saturation=0, hue=0.1, grey=0, blur=0, resample=0,
+                       jpeg=0, noise=0, ladder=0)  # fmt: skip
+    grey = np.repeat(faces(1)[..., :1], 3, axis=-1)
+    assert np.abs(only(grey, np.random.default_rng(0)).astype(int) - grey).max() <= 1
+    red = np.zeros((1, 16, 16, 3), np.uint8)
+    red[..., 0], red[..., 1:] = 180, 60
+    turned = only(red, np.random.default_rng(0)).astype(int)
+    assert np.abs(turned - red).max() > 5
+    assert np.abs(turned.sum(-1) - red.astype(int).sum(-1)).max() <= 2  # brightness stays

@@ -122,7 +122,7 @@ def test_what_cannot_be_forged_is_refused():
 
 def test_masks_go_through_the_augmentation_as_their_pictures_do():
     geometry = FaceAugment(flip=1.0, crop=(0.6, 0.8), brightness=0, contrast=0, saturation=0, hue=0, grey=0, blur=0,
-                           resample=0, jpeg=0, noise=0)  # fmt: skip
+                           resample=0, jpeg=0, noise=0, ladder=0)  # fmt: skip
     mask = np.zeros((2, 128, 128), np.float32)
     mask[:, 30:60, 20:50] = 1
     pictures = np.repeat((mask * 255).astype(np.uint8)[..., None], 3, axis=-1)

@@ -1,6 +1,6 @@
 """FaceAugment: random geometry, light and laundering of face crops, drawn alike for real and fake."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from deepassay.augment.launder import (
     uniform,
 )  # fmt: skip
 from deepassay.errors import ConfigError
+from deepassay.manipulation.blending import turn_hue
+from deepassay.media.processing import PICTURE_LADDERS, launder, picture_ladder
 
 
 def span(name: str, value: Sequence[float], low: float, high: float) -> tuple[float, float]:
@@ -37,12 +39,14 @@ class FaceAugment:
     Args:
         flip: probability of a mirror image.
         crop: [from, to] side of a random crop that is scaled back, as a fraction.
-        brightness, contrast, saturation: largest relative change; hue: largest shift in turns (0..0.5).
+        brightness, contrast, saturation: largest relative change; hue: largest turn about the grey axis (0..0.5 turns).
         grey: probability of dropping colour.
         blur: probability of a Gaussian blur of ``blur_sigma`` pixels.
         resample: probability of scaling down by ``resample_factor`` and up again.
         jpeg: probability of a JPEG round trip at ``jpeg_quality``.
         noise: probability of Gaussian noise with ``noise_sigma`` of 255.
+        ladder: probability of one step of one of ``ladders`` (names of `media.processing.PICTURE_LADDERS`, with
+            weights), its strength drawn evenly from the ladder's span; it comes before the JPEG round trip.
 
     Raises:
         ConfigError: a value out of range.
@@ -53,7 +57,8 @@ class FaceAugment:
         saturation: float = 0.2, hue: float = 0.03, grey: float = 0.05, blur: float = 0.15,
         blur_sigma: Sequence[float] = (0.3, 1.2), resample: float = 0.2, resample_factor: Sequence[float] = (0.5, 0.95),
         jpeg: float = 0.5, jpeg_quality: Sequence[int] = (50, 95), noise: float = 0.15,
-        noise_sigma: Sequence[float] = (1.0, 6.0),
+        noise_sigma: Sequence[float] = (1.0, 6.0), ladder: float = 0.2,
+        ladders: Mapping[str, float] = {"h264": 2.0, "social": 2.0, "webp": 1.0},
     ) -> None:  # fmt: skip
         self.flip, self.grey = probability("flip", flip), probability("grey", grey)
         self.blur, self.resample = probability("blur", blur), probability("resample", resample)
@@ -73,6 +78,10 @@ class FaceAugment:
         self.resample_factor = span("resample_factor", resample_factor, 0.05, 1)
         self.jpeg_quality = span("jpeg_quality", jpeg_quality, 1, 100)
         self.noise_sigma = span("noise_sigma", noise_sigma, 0, 255)
+        self.ladder = probability("ladder", ladder)
+        self.ladders = {picture_ladder(name).name: float(weight) for name, weight in sorted(ladders.items())}
+        if self.ladder and (not self.ladders or min(self.ladders.values()) < 0 or not sum(self.ladders.values())):
+            raise ConfigError(f"augment: ladders are {dict(ladders)}", hint="give each ladder a weight of at least 0")
 
     def __call__(self, data: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Faces uint8 (k, H, W, 3) -> the same shape, each view changed by its own draws from ``rng``."""
@@ -101,8 +110,7 @@ class FaceAugment:
             mask = None if mask is None else F.resized_crop(mask, top, left, h, w, [height, width], antialias=True)
         for adjust, amount in self.light:
             picture = adjust(picture, uniform(rng, amount))
-        if self.hue[1]:
-            picture = F.adjust_hue(picture, uniform(rng, self.hue))
+        turn = uniform(rng, self.hue)
         if rng.random() < self.grey:
             picture = F.rgb_to_grayscale(picture, num_output_channels=3)
         if rng.random() < self.blur:
@@ -111,9 +119,16 @@ class FaceAugment:
         if rng.random() < self.resample:
             picture = resample_picture(picture, uniform(rng, self.resample_factor))
         out = as_view(picture)
+        if self.hue[1]:
+            out = turn_hue(out, turn)
         if rng.random() < self.noise:
             grain = rng.standard_normal(out.shape, dtype=np.float32) * uniform(rng, self.noise_sigma)
             out = (out + grain).round().clip(0, 255).astype(np.uint8)
+        if self.ladder and rng.random() < self.ladder:
+            weights = np.array(list(self.ladders.values()))
+            name = list(self.ladders)[int(rng.choice(len(weights), p=weights / weights.sum()))]
+            weak, strong = PICTURE_LADDERS[name].span
+            out = launder(out, name, weak + (strong - weak) * rng.random())
         if rng.random() < self.jpeg:
             out = recompress_picture(out, round(uniform(rng, self.jpeg_quality)))
         return out, mask

@@ -9,7 +9,13 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from deepassay.media.image import decode_image, encode_image
+from deepassay.media.processing import PICTURE_LADDERS, launder
+from deepassay.media.recode import recode_still
+
+__all__ = [
+    "PICTURE_LADDERS", "as_picture", "as_view", "coloured_noise", "compand", "launder", "one_thread",
+    "recompress_picture", "resample_picture", "shape_spectrum", "uniform",
+]  # fmt: skip
 
 
 @contextmanager
@@ -30,7 +36,7 @@ def uniform(rng: np.random.Generator, span: tuple[float, float]) -> float:
 
 def recompress_picture(view: np.ndarray, quality: int) -> np.ndarray:
     """JPEG there and back, by the same encoder and decoder as everywhere here: uint8 (H, W, 3) -> the same."""
-    return decode_image(encode_image(view, "jpeg", quality))
+    return recode_still(view, "jpeg", quality)
 
 
 def resample_picture(picture: Tensor, factor: float) -> Tensor:
