@@ -1,9 +1,12 @@
 """The service: right codes for wrong requests, backpressure, keys, no names of its own machine, nothing left behind."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -221,24 +224,47 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_a_slow_upload_gets_408_over_a_real_connection(box):
+@contextlib.contextmanager
+def running(app):
+    """A real server on loopback; gives its port."""
     import uvicorn
 
     port = _free_port()
-    running = uvicorn.Server(
-        uvicorn.Config(create_app(settings(box, upload_s=0.5)), host="127.0.0.1", port=port, log_level="error")
-    )
-    thread = threading.Thread(target=running.run)
+    server_ = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server_.run)
     thread.start()
     try:
         deadline = time.monotonic() + 20
-        while not running.started and time.monotonic() < deadline:
+        while not server_.started and time.monotonic() < deadline:
             time.sleep(0.02)
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
-            head = "POST /v1/screen HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
-            line.sendall(head.encode() + b"x" * 10)
-            assert line.recv(4096).startswith(b"HTTP/1.1 408")
+        yield port
     finally:
-        running.should_exit = True
+        server_.should_exit = True
         thread.join(20)
     assert not thread.is_alive()
+
+
+def test_a_slow_upload_gets_408_over_a_real_connection(box):
+    with (
+        running(create_app(settings(box, upload_s=0.5))) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=10) as line,
+    ):
+        head = "POST /v1/screen HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
+        line.sendall(head.encode() + b"x" * 10)
+        assert line.recv(4096).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize("examples", [10, pytest.param(200, marks=pytest.mark.full)])
+def test_schemathesis_finds_nothing_against_the_openapi_document(box, tmp_path, examples):
+    pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+    with running(create_app(settings(box))) as port:
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{port}/openapi.json",
+                "--max-examples", str(examples), "--seed", "1", "--no-color",
+                "--phases", "examples,coverage,fuzzing",
+            ],
+            capture_output=True, text=True, cwd=tmp_path, timeout=500, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "Tested: 4" in done.stdout

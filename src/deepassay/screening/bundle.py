@@ -160,8 +160,9 @@ class Bundle:
     """
 
     def __init__(
-        self, path: Path, facts: Mapping[str, Any], files: Mapping[str, bytes], threads: int | None, provider: str
-    ) -> None:
+        self, path: Path, facts: Mapping[str, Any], files: Mapping[str, bytes], threads: int | None, provider: str,
+        remote: str | None = None,
+    ) -> None:  # fmt: skip
         self.path = path
         self.facts = facts
         self.hash = sha256_bytes(files[FACTS])
@@ -184,6 +185,7 @@ class Bundle:
         self._graphs = {name: content for name, content in files.items() if name.startswith(f"{FINDER}/")}
         self._threads = threads
         self._provider = provider
+        self._remote = remote
         self._session: Any = None
         self._modality: Modality | None = None
         self._unpacked: tempfile.TemporaryDirectory[str] | None = None
@@ -204,6 +206,7 @@ class Bundle:
         sha256: str | None = None,
         threads: int | None = None,
         provider: str = CPU,
+        remote: str | None = None,
     ) -> "Bundle":
         """Read a folder or zip and verify every file of it.
 
@@ -212,6 +215,7 @@ class Bundle:
             sha256: refuse any bundle but the one with this hash (hashes inside show damage, this one shows exchange).
             threads: onnxruntime threads; at most four of those available by default.
             provider: onnxruntime execution provider.
+            remote: address of the same graph on an inference server (`kserve.RemoteModel`), which then predicts.
 
         Raises:
             BundleError: a missing, extra or altered file, an unknown key or schema version, by name.
@@ -220,7 +224,7 @@ class Bundle:
         place = Path(path)
         files = _read(place)
         facts = _verify(place, files)
-        bundle = cls(place, facts, files, threads, provider)
+        bundle = cls(place, facts, files, threads, provider, remote)
         if sha256 is not None and bundle.hash != sha256:
             raise BundleError(
                 f"{place} is bundle {bundle.hash}, not {sha256}",
@@ -284,6 +288,21 @@ class Bundle:
         """Open the graph and compare it with bundle.json. Raises BundleError."""
         self._open()
 
+    @property
+    def graph(self) -> bytes:
+        """The detector, ONNX. Raises BundleError where the bundle was altered since it was loaded."""
+        if self._detector is not None:
+            return self._detector
+        files = _read(self.path)
+        _verify(self.path, files)
+        if sha256_bytes(files[FACTS]) != self.hash:
+            raise BundleError(f"{self.path}: {FACTS} was altered since it was loaded", hint=_AGAIN)
+        return files[DETECTOR]
+
+    def session(self) -> Any:
+        """The open onnxruntime session of the graph, or the remote one."""
+        return self._open()
+
     def to_zip(self, path: str | Path) -> Path:
         """Write the bundle as one zip with fixed times: the same bundle always gives the same bytes."""
         files = _read(self.path)
@@ -304,29 +323,40 @@ class Bundle:
 
     def _open(self) -> Any:
         if self._session is None:
-            import onnxruntime
-
-            available = onnxruntime.get_available_providers()
-            if self._provider not in available:
-                raise MissingDependencyError(
-                    f"onnxruntime has no {self._provider} here, only {', '.join(available)}",
-                    hint=f"install the onnxruntime build for that device, or use {CPU}",
-                )
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = self._threads or min(4, _cores())
-            options.inter_op_num_threads = 1
-            options.log_severity_level = 4
-            # Threads that spin between two files take time from decoding the next one.
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            try:
-                session = onnxruntime.InferenceSession(self._detector or b"", options, providers=[self._provider])
-            except Exception as error:  # onnxruntime raises classes of its own, without a common base
-                raise BundleError(
-                    f"{self.path}: {DETECTOR} cannot be opened ({str(error).splitlines()[0][:200]})", hint=_AGAIN
-                ) from error
+            session = self._local()
             self._check_graph(session)
+            if self._remote is not None:
+                from deepassay.screening.kserve import RemoteModel, check_same_graph
+
+                remote = RemoteModel(self._remote)
+                self._check_graph(remote)
+                dtype = next(kind for kind, name in DTYPES.items() if name == session.get_inputs()[0].type)
+                check_same_graph(remote, session, tuple(self.facts["modality"]["input_shape"]), dtype)
+                session = remote
             self._session, self._detector = session, None
         return self._session
+
+    def _local(self) -> Any:
+        import onnxruntime
+
+        available = onnxruntime.get_available_providers()
+        if self._provider not in available:
+            raise MissingDependencyError(
+                f"onnxruntime has no {self._provider} here, only {', '.join(available)}",
+                hint=f"install the onnxruntime build for that device, or use {CPU}",
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads or min(4, _cores())
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        # Threads that spin between two files take time from decoding the next one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            return onnxruntime.InferenceSession(self._detector or b"", options, providers=[self._provider])
+        except Exception as error:  # onnxruntime raises classes of its own, without a common base
+            raise BundleError(
+                f"{self.path}: {DETECTOR} cannot be opened ({str(error).splitlines()[0][:200]})", hint=_AGAIN
+            ) from error
 
     def _check_graph(self, session: Any) -> None:
         inputs, outputs = session.get_inputs(), session.get_outputs()

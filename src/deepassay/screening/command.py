@@ -71,6 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=float, default=600.0, metavar="S", help="seconds for one file (default: %(default)g)"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="threads of each detector (default: cores, at most 4)")
+    parser.add_argument(
+        "--remote",
+        action="append",
+        default=[],
+        metavar="MODALITY=URL",
+        help="let an inference server run a bundle's graph, such as face=http://host:8000/v2/models/name",
+    )
     parser.add_argument("--journal", metavar="FILE", help="also append every verdict to a journal (a hash chain)")
     parser.add_argument(
         "--journal-names", action="store_true", help="file names in the journal as they are, not as salted hashes"
@@ -117,6 +124,7 @@ def main(args: argparse.Namespace) -> int:
         "prior": args.prior,
         "threads": args.threads,
         "site": args.site,
+        "remote": remotes(args.remote),
     }
     writer = {"jsonl": _json_line, "csv": _csv_line, "table": _table_line}[args.format]
     decisions, statuses = Counter[str](), Counter[str]()
@@ -188,6 +196,19 @@ def main(args: argparse.Namespace) -> int:
     if args.fail_on_fake and decisions["fake"]:
         return EXIT_FLAGGED
     return EXIT_NOT_JUDGED if set(statuses) != {"ok"} else EXIT_JUDGED
+
+
+def remotes(words: list[str]) -> dict[str, str]:
+    """Modality -> address from words like ``face=http://...``. Raises ConfigError for another form."""
+    from deepassay.errors import ConfigError
+
+    out = {}
+    for word in words:
+        modality, _, address = word.partition("=")
+        if modality not in ("face", "voice") or not address or modality in out:
+            raise ConfigError(f"--remote {word}", hint="write face=http://HOST:PORT/v2/models/NAME, once per modality")
+        out[modality] = address
+    return out
 
 
 def _head(path: str) -> str:

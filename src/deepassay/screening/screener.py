@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ class Screener:
         prior: probability of fake before looking; only then verdicts carry a posterior.
         threads: onnxruntime threads for bundles given by path.
         site: site rules (`deepassay calibrate`), at most one per bundle, that decide in place of its operating point.
+        remote: modality -> address of its graph on an inference server, for bundles given by path (`kserve`).
 
     Raises:
         BundleError: a bundle that is refused, or lacks the operating point.
@@ -99,6 +100,7 @@ class Screener:
         *,
         threads: int | None = None,
         site: Sequence[SiteRule | str | Path] = (),
+        remote: Mapping[str, str] | None = None,
     ) -> None:
         if prior is not None and not 0 < prior < 1:
             raise ConfigError(f"prior {prior}", hint="give the probability of fake, between 0 and 1, such as 0.01")
@@ -106,7 +108,7 @@ class Screener:
             raise ConfigError(f"views {views}", hint="give at least 1")
         self._bundles: dict[str, Bundle] = {}
         for given in bundles:
-            bundle = given if isinstance(given, Bundle) else Bundle.load(given, threads=threads)
+            bundle = given if isinstance(given, Bundle) else _load(given, threads, remote or {})
             if bundle.modality_name in self._bundles:
                 raise ConfigError(
                     f"two {bundle.modality_name} bundles: {self._bundles[bundle.modality_name].path} and {bundle.path}",
@@ -118,6 +120,9 @@ class Screener:
         for bundle in self._bundles.values():  # what is wrong with a bundle shows now, not in the middle of a batch
             bundle.check()
             bundle.modality()
+        strange = sorted(set(remote or {}) - set(self._bundles))
+        if strange:
+            raise ConfigError(f"remote {strange[0]}: no bundle of that modality", hint="write face=URL or voice=URL")
         self._site = _site_rules(site, self._bundles.values())
         for bundle in self._bundles.values():
             if bundle.hash not in self._site:
@@ -251,6 +256,12 @@ class Screener:
             most = "every view" if bundle.views >= EVERY else str(bundle.views)
             out.append(f"at most {self._views} views per file, and the threshold was fixed with {most}")
         return out
+
+
+def _load(path: str | Path, threads: int | None, remote: Mapping[str, str]) -> Bundle:
+    bundle = Bundle.load(path, threads=threads)
+    address = remote.get(bundle.modality_name)
+    return bundle if address is None else Bundle.load(path, sha256=bundle.hash, threads=threads, remote=address)
 
 
 def _site_rules(rules: Sequence[SiteRule | str | Path], bundles: Iterable[Bundle]) -> dict[str, SiteRule]:

@@ -462,6 +462,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--operating-point", default="bpcer_5", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--site", action="append", default=[], metavar="FILE", help="a rule of `deepassay calibrate`")
+    parser.add_argument(
+        "--remote", action="append", default=[], metavar="MODALITY=URL", help="graph on an inference server, see screen"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     parser.add_argument("--port", type=int, default=8080, help="default: %(default)s")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="files judged at a time (default: 1)")
@@ -483,10 +486,17 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         AssayError: a bundle that is refused, no key on a public interface, or a package that is missing.
     """
+    from deepassay.screening.command import remotes
+
     keys = keys_from_environment()
     check_exposure(args.host, keys)
     settings = ServiceSettings(
-        screener={"bundles": args.bundle, "operating_point": args.operating_point, "site": args.site},
+        screener={
+            "bundles": args.bundle,
+            "operating_point": args.operating_point,
+            "site": args.site,
+            "remote": remotes(args.remote),
+        },
         workers=args.workers,
         queue=args.queue,
         max_upload_bytes=int(args.max_upload_mb * (1 << 20)),
