@@ -51,7 +51,7 @@ def export_detector(detector: Detector, path: str | Path, input_shape: Sequence[
     """Write a detector as one self-contained ONNX file: ``views`` (n, *input_shape) in, ``logit`` (n,) out, n free.
 
     Args:
-        detector: a copy of it is put into evaluation mode on the CPU.
+        detector: a copy of it is put into evaluation mode on the CPU, its adapters folded in.
         path: of the file, written whole or not at all.
         input_shape: of one view, as the modality draws it.
 
@@ -60,7 +60,7 @@ def export_detector(detector: Detector, path: str | Path, input_shape: Sequence[
     """
     import onnx
 
-    model = _LogitOnly(copy.deepcopy(detector)).eval().cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model = _LogitOnly(copy.deepcopy(detector.folded())).eval().cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     example = torch.zeros((2, *input_shape), dtype=torch.uint8 if detector.modality == "face" else torch.float32)
     with atomic_path(path) as temporary:
         try:
@@ -201,10 +201,10 @@ def hard_inputs(modality: str, input_shape: Sequence[int], seed: int = 0) -> dic
     rng = np.random.default_rng(seed)
     shape = tuple(input_shape)
     if modality == "face":
-        checks = np.indices(shape[:2]).sum(0) % 2 * 255
+        checks = np.indices(shape[-3:-1]).sum(0) % 2 * 255  # a clip has an axis of frames before these
         out = {
             "black": np.zeros((1, *shape)), "white": np.full((1, *shape), 255), "grey": np.full((2, *shape), 127),
-            "full-scale checks": np.broadcast_to(checks[None, :, :, None], (1, *shape)),
+            "full-scale checks": np.broadcast_to(checks[:, :, None], (1, *shape)),
         }  # fmt: skip
         out |= {f"noise, batch of {n}": rng.integers(0, 256, (n, *shape)) for n in BATCH_SIZES}
         return {name: value.astype(np.uint8) for name, value in out.items()}

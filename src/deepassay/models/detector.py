@@ -11,7 +11,8 @@ class DetectorOutput:
 
     Args:
         logit: (n,) float32, higher = more likely fake.
-        aux: named further outputs for losses and probes, such as ``features`` (n, d); never exported.
+        aux: named further outputs for losses and probes; never exported. ``features`` (n, d); ``mask`` (n, h, w), the
+            logits of a map of what was manipulated, from detectors with a mask head.
     """
 
     logit: Tensor
@@ -31,7 +32,8 @@ class Detector(nn.Module):
         """Score n views.
 
         Args:
-            views: faces uint8 (n, H, W, 3) RGB; voices float32 (n, T) in [-1, 1].
+            views: faces uint8 (n, H, W, 3) RGB, or clips of them (n, frames, H, W, 3); voices float32 (n, T) in
+                [-1, 1].
         """
         raise NotImplementedError
 
@@ -39,6 +41,10 @@ class Detector(nn.Module):
     def weight_origin(self) -> tuple[str, str]:
         """Name of the starting weights, in the licence ledger or outside it, and their licence as far as known."""
         return "random-initialisation", "none needed"
+
+    def folded(self) -> "Detector":
+        """The same function in the form that ships: adapters, where there are any, are added into their layers."""
+        return self
 
     def head_parameters(self) -> list[nn.Parameter]:
         """What a pretrained network had to begin anew, and may learn at another rate; all of it by default."""

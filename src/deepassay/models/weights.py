@@ -98,31 +98,24 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         ) from error
 
 
-def load_weights(network: nn.Module, path: str | Path, *, skip_head: bool = False) -> list[str]:
+def load_weights(network: nn.Module, path: str | Path) -> None:
     """Copy a safetensors file into a network; every name and shape must fit.
-
-    Args:
-        skip_head: leave out tensors whose shape differs (a classifier of another size); everything else must still fit.
-
-    Returns:
-        the names that were left as they were (empty unless ``skip_head``).
 
     Raises:
         ConfigError: a name is missing or unknown, or a shape differs.
     """
     state = read_weights(path)
     target = network.state_dict()
-    left = sorted(name for name in target if name in state and state[name].shape != target[name].shape)
+    other = sorted(name for name in target if name in state and state[name].shape != target[name].shape)
     unknown = sorted(set(state) - set(target))
     missing = sorted(set(target) - set(state))
-    if unknown or missing or (left and not skip_head) or len(left) > 4:
+    if unknown or missing or other:
         what = (
-            f"unknown {unknown[:2]}" if unknown else f"missing {missing[:2]}" if missing else f"other shape {left[:2]}"
+            f"unknown {unknown[:2]}" if unknown else f"missing {missing[:2]}" if missing else f"other shape {other[:2]}"
         )
         raise ConfigError(
-            f"{path} does not fit this network: {len(unknown)} unknown, {len(missing)} missing, {len(left)} of another "
-            f"shape; {what}",
+            f"{path} does not fit this network: {len(unknown)} unknown, {len(missing)} missing, {len(other)} of "
+            f"another shape; {what}",
             hint="use the detector config that the weights were trained with",
         )
-    network.load_state_dict({name: value for name, value in state.items() if name not in left}, strict=not left)
-    return left
+    network.load_state_dict(state)
