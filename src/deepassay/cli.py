@@ -38,6 +38,11 @@ COMPOSED = {
         "evaluate",
         "score a corpus or a run's splits and report with intervals",
     ),
+    "study": (
+        "deepassay.pipelines.study",
+        "study",
+        "compare recipes on tools, people and places left out, beside baselines",
+    ),
     "assess": ("deepassay.pipelines.assess", "assess", "write the dossier of one editing tool"),
 }
 EXIT_ERROR = 2

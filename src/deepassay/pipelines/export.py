@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from deepassay.errors import ConfigError
 from deepassay.modality.views import view_count
 from deepassay.pipelines.build import build, take
 from deepassay.pipelines.folder import RunFolder
@@ -14,7 +15,8 @@ from deepassay.pipelines.prepare import ensure_finder
 from deepassay.pipelines.terminal import terminal
 
 log = logging.getLogger(__name__)
-KEYS = {"run", "name", "operating_points", "licence_use"}
+KEYS = {"run", "name", "operating_points", "licence_use", "layout"}
+LAYOUTS = ("bundle", "triton")
 
 
 def export_run(
@@ -68,12 +70,21 @@ def export_run(
 
 
 def export(config: Mapping[str, Any], folder: Path) -> int:
-    """`deepassay export run=...`."""
+    """`deepassay export run=...`: the bundle, and with ``layout=triton`` a model repository beside it."""
     settings = take(config, KEYS, verb="export")
+    if settings["layout"] not in LAYOUTS:
+        raise ConfigError(f"layout: there is no {settings['layout']!r}", hint=f"use one of {', '.join(LAYOUTS)}")
+    run, console = RunFolder.open(settings["run"]), terminal()
     export_run(
-        RunFolder.open(settings["run"]),
-        console=terminal(),
+        run,
+        console=console,
         operating_points=settings["operating_points"],
         licence_use=settings["licence_use"],
     )
+    if settings["layout"] == "triton":
+        from deepassay.screening.bundle import Bundle
+        from deepassay.screening.kserve import write_triton_repository
+
+        name = write_triton_repository(Bundle.load(run.bundle), run.path / "triton")
+        console.print(f"  model repository {run.path / 'triton'}  (model {name})")
     return 0
