@@ -292,3 +292,18 @@ def test_segments_as_the_partialspoof_door_writes_them():
     labels = np.array([0, 1, 1, 0, 0, 1])
     np.testing.assert_allclose(parse_segments(fake_segments(labels, 0.16)), [[0.16, 0.48], [0.8, 0.96]])
     assert len(parse_segments(fake_segments(np.zeros(4, int), 0.16))) == 0
+
+
+def test_targets_of_drawn_windows_follow_the_segments(voices):
+    prepared = voices.prepare_signal(noise(6))
+    drawn = voices.draw(prepared, 50, np.random.default_rng(0))
+    labels = voices.view_labels(drawn, 1, "2-3", 0.25)
+    overlap = np.minimum(drawn.start_s + 1, 3) - np.maximum(drawn.start_s, 2)
+    np.testing.assert_array_equal(labels, (overlap >= 0.25).astype(int))
+    assert 0 < labels.sum() < 50
+    assert voices.view_labels(drawn, 1, "").tolist() == [1] * 50
+    assert voices.view_labels(drawn, 0, "").tolist() == [0] * 50
+    short = voices.draw(voices.prepare_signal(noise(0.5)), 5, np.random.default_rng(0))
+    assert voices.view_labels(short, 1, "0.1-0.3", 0.2).tolist() == [1] * 5
+    with pytest.raises(ManifestError, match="not fake"):
+        voices.view_labels(drawn, 0, "2-3")

@@ -209,6 +209,31 @@ class VoiceModality:
         """Every window of a file in order, ``size`` at a time (each size x window_samples x 4 bytes); see `choose`."""
         yield from self.choose(source, k).parts(size)
 
+    def view_labels(self, views: Views, label: int, segments: str, min_fake_s: float = 0.1) -> np.ndarray:
+        """Targets (k,) of windows drawn from a sample: its label, or by `window_labels` where segments are annotated.
+
+        Args:
+            views: drawn by this modality.
+            label: of the sample.
+            segments: attribute ``fake_segments`` of the sample; empty: the label holds throughout.
+            min_fake_s: least fake seconds in a fake window.
+
+        Raises:
+            ManifestError: segments that cannot be read, or of a real sample.
+        """
+        if not segments:
+            return np.full(len(views), label, np.int8)
+        if label != FAKE or views.end_s is None:
+            raise ManifestError(
+                f"fake_segments {segments[:60]!r} of a sample that is not fake, or of views without an end",
+                hint="only fake samples have fake_segments; draw views with this modality",
+            )
+        held = float(views.end_s[0] - views.start_s[0])
+        short = held < self.window_s - 1e-6  # then the file is repeated, and every window holds all of it
+        return window_labels(
+            parse_segments(segments), views.start_s, self.window_s, min_fake_s, duration_s=held if short else None
+        )
+
     def pool(self, logits: np.ndarray, views: Views) -> float:
         """Mean over windows; with ``pool_s`` the largest mean over `pool_windows` windows in a row."""
         if len(logits) != len(views) or not len(views):
