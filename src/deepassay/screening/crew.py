@@ -242,6 +242,8 @@ def _work(
         pipe.send(error)
         return
     pipe.send(None)
+    # Native decoders write about every damaged byte to standard error, which is the operator's terminal.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     while True:
         try:
             path = pipe.recv()
