@@ -292,6 +292,7 @@ def test_segments_as_the_partialspoof_door_writes_them():
     labels = np.array([0, 1, 1, 0, 0, 1])
     np.testing.assert_allclose(parse_segments(fake_segments(labels, 0.16)), [[0.16, 0.48], [0.8, 0.96]])
     assert len(parse_segments(fake_segments(np.zeros(4, int), 0.16))) == 0
+    assert parse_segments("5e-05-0.1; 2.5 - 1e+02").tolist() == [[5e-05, 0.1], [2.5, 100.0]]
 
 
 def test_targets_of_drawn_windows_follow_the_segments(voices):

@@ -1,6 +1,7 @@
 """Voices: a sound file to windows of one length, silence told from speech by level alone, at any length."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from deepassay.modality.views import EVERY, Views
 _HOP_S = 0.01
 _FLOOR_DB = -120.0
 _BLOCK = 1 << 18
+_SECONDS = r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?)"
+_SEGMENT = re.compile(rf"{_SECONDS}\s*-\s*{_SECONDS}")
 _KEPT_S = 60.0  # a shorter recording is kept from the first pass over it; a longer one is decoded a second time
 
 
@@ -454,21 +457,14 @@ def parse_segments(text: str) -> np.ndarray:
     Raises:
         ManifestError: not pairs of seconds, each ending after it begins and not before the last one ends.
     """
-    try:
-        pairs = [[float(v) for v in part.split("-")] for part in text.split(";") if part.strip()]
-        out = np.array(pairs, np.float64).reshape(len(pairs), 2)
-    except ValueError as error:
+    pairs = [_SEGMENT.fullmatch(part.strip()) for part in text.split(";") if part.strip()]
+    if not all(pairs):
         raise ManifestError(
             f"fake_segments {text[:60]!r} is not a list of start-end;start-end in seconds",
             hint="write seconds as plain numbers, such as 0.32-1.6;2-2.5",
-        ) from error
-    edges = out.ravel()
-    if (
-        not np.isfinite(edges).all()
-        or (edges < 0).any()
-        or (np.diff(edges) < 0).any()
-        or (out[:, 0] == out[:, 1]).any()
-    ):
+        )
+    out = np.array([[float(v) for v in pair.groups()] for pair in pairs if pair], np.float64).reshape(-1, 2)
+    if (np.diff(out.ravel()) < 0).any() or (out[:, 0] == out[:, 1]).any():
         raise ManifestError(
             f"fake_segments {text[:60]!r}: segments must lie one after the other", hint="sort and join them"
         )
