@@ -65,6 +65,22 @@ def test_swaps_name_target_and_actor_and_follow_the_lists(tmp_path):
     assert len(VARIANTS) == 11
 
 
+def test_the_distortions_of_a_video_are_kept_in_their_order(tmp_path):
+    meta = "lists/manipulated_videos_distortions_meta/manipulated_videos_end_to_end_level_5_meta.txt"
+    path = "manipulated_videos/end_to_end_level_5/000_M101.mp4"
+    touch(tree(tmp_path), meta, f"{path} CS:5 GNC:5\nmanipulated_videos/end_to_end_level_5/001_W004.mp4\n")
+    out = prepare(tmp_path)
+    rows = {s.path: s for s in out}
+    assert rows[path].attributes["distortions"] == "CS:5 GNC:5"
+    assert "distortions" not in rows["manipulated_videos/end_to_end/000_M101.mp4"].attributes
+    assert len(problems(out)) == 1
+    assert "line 2" in problems(out)[0]
+    counts = [p for p in out.info["inventory"]["problems"] if "videos listed for" in p]
+    assert counts == [
+        "count: videos listed for train: 2 found, 703 published", "count: videos listed for dev: 1 found, 96 published",
+    ]  # fmt: skip
+
+
 def test_the_published_real_part_is_the_targets(tmp_path):
     tree(tmp_path, folder="DF/")
     for target in ("000", "001", "002", "003", "999"):

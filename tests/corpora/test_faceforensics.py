@@ -275,6 +275,10 @@ def test_deepfakedetection_names_tell_both_actors_and_the_scene(tmp_path):
     real = rows["01__exit_phone_room.mp4"]
     assert (real.label, fake.label) == (REAL, FAKE)
     assert fake.subjects == ("deepfakedetection/01", "deepfakedetection/02")
+    assert "mask" not in fake.attributes
+    mask = "manipulated_sequences/DeepFakeDetection/masks/videos/01_02__exit_phone_room__YVGY8LOK.mp4"
+    touch(tmp_path / mask)
+    assert next(s for s in dfd(tmp_path).prepare() if s.label == FAKE).attributes["mask"] == mask
     assert fake.source_id == real.source_id == "deepfakedetection/01__exit_phone_room"
     assert (fake.generator, fake.split, out.info["status"]) == ("DeepFakeDetection", "", "unverified")
     assert out.info["inventory"]["problems"] == [

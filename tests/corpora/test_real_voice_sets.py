@@ -24,14 +24,17 @@ LIBRI = {
 }
 
 
-def libri(root, monkeypatch, changes=None, **options):
+def libri(root, monkeypatch, changes=None, readers=None, **options):
     put(root, LIBRI | (changes or {}))
     monkeypatch.setattr(LibriSpeech, "published_counts", {"dev-clean": 2, "test-clean": 1, "dev-other": 7})
+    monkeypatch.setattr(LibriSpeech, "published_readers", readers or {})
     return LibriSpeech(root=str(root), progress=False, **options)
 
 
 def test_librispeech_as_published():
     assert sum(LibriSpeech.published_counts.values()) == 292_367
+    assert sum(LibriSpeech.published_readers.values()) == 2_484
+    assert LibriSpeech.published_readers.keys() == LibriSpeech.published_counts.keys()
 
 
 def test_librispeech_reader_chapter_split_and_sex(tmp_path, monkeypatch):
@@ -60,6 +63,11 @@ def test_librispeech_names_what_is_wrong(tmp_path, monkeypatch):
     assert "SPEAKERS.TXT, line 1: expected READER" in said
     with pytest.raises(ManifestError, match="dev-other: 0 found, 7 published"):
         libri(tmp_path, monkeypatch, subsets=["dev-other"]).prepare()
+
+
+def test_librispeech_counts_readers(tmp_path, monkeypatch):
+    with pytest.raises(ManifestError, match="dev-clean readers: 1 found, 40 published"):
+        libri(tmp_path, monkeypatch, readers={"dev-clean": 40}, subsets=["dev-clean"]).prepare()
 
 
 def test_librispeech_refuses_an_unknown_subset(tmp_path):

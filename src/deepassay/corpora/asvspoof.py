@@ -205,9 +205,11 @@ class ASVspoof2019LA(_ASVspoof2019):
     documented_at: ClassVar[tuple[str, ...]] = (
         "README.LA.txt of the release (https://datashare.ed.ac.uk/handle/10283/3336)",
         "Wang et al. 2020, ASVspoof 2019: a large-scale public database, Computer Speech and Language 64",
-        "verified against the evaluation protocol's 71,237 trials",
+        "verified against the evaluation protocol's 71,237 trials; train and dev against the lists that "
+        "github.com/TakHemlata/SSL_Anti-spoofing carries (25,380 and 24,844 lines)",
     )
     published_counts: ClassVar[Mapping[str, int]] = {
+        # Ten of the 20 speakers of dev are never spoofed.
         "train bona fide": 2580, "train spoofed": 22800, "train speakers": 20, "train attacks": 6,
         "dev bona fide": 2548, "dev spoofed": 22296, "dev speakers": 20, "dev attacks": 6,
         "eval bona fide": 7355, "eval spoofed": 63882, "eval speakers": 67, "eval attacks": 13,
@@ -239,7 +241,7 @@ class ASVspoof2019PA(_ASVspoof2019):
     published_counts: ClassVar[Mapping[str, int]] = {
         "train bona fide": 5400, "train spoofed": 48600,
         "dev bona fide": 5400, "dev spoofed": 24300,
-        "eval bona fide": 18090, "eval spoofed": 116640,
+        "eval bona fide": 18090, "eval spoofed": 116640, "train attacks": 9, "dev attacks": 9, "eval attacks": 9,
     }  # fmt: skip
 
     def _attack(self, attack: str) -> dict[str, Any] | None:

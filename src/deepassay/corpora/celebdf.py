@@ -109,6 +109,8 @@ class _CelebDF(PublicCorpus):
                 inventory.problem("missing", f"test list: {path}")
         if lines:
             inventory.count("videos in the test list", len(named), self.published_counts.get("test"))
+            real = sum(path.split("/")[0] in _REAL_FOLDERS for path in named)
+            inventory.count("real videos in the test list", real, self.published_counts.get("test real"))
         return set(named)
 
     def _real(self, stem: str, folder: str) -> tuple[str, str]:
@@ -173,7 +175,7 @@ class CelebDFv2(_CelebDF):
         "github.com/yuezunli/celeb-deepfakeforensics: Celeb-DF-v2/README.md",
     )
     published_counts: ClassVar[Mapping[str, int]] = {
-        "Celeb-real": 590, "YouTube-real": 300, "Celeb-synthesis": 5639, "test": 518,
+        "Celeb-real": 590, "YouTube-real": 300, "Celeb-synthesis": 5639, "test": 518, "test real": 178,
     }  # fmt: skip
 
 

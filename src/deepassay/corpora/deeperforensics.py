@@ -34,6 +34,7 @@ class DeeperForensics(PublicCorpus):
         manipulated_videos/<variant>/000_M101.mp4        target 000 (FaceForensics++), face of actor M101
         source_videos/M101/light_up/happy/camera_front/M101_light_up_happy_camera_front.mp4
         lists/splits/train.txt, val.txt, test.txt        names of manipulated videos; they hold for all variants
+        lists/manipulated_videos_distortions_meta/manipulated_videos_<variant>_meta.txt      what was done, in order
 
     The authors say that the **real part is not the source videos** but the target videos: FaceForensics++'s originals
     at c23, which they may not pass on. Hold both below one ``root`` and set ``folder`` and ``originals``, with
@@ -61,7 +62,10 @@ class DeeperForensics(PublicCorpus):
         "arXiv 2001.03024",
         "github.com/EndlessSora/DeeperForensics-1.0: dataset/README.md",
     )
-    published_counts: ClassVar[Mapping[str, int]] = {"source videos": 48_475, "fakes per variant": 1_000, "actors": 100}
+    # The README's "703 : 96 : 21" adds up to the 1,000 videos of a variant with 201, so test is compared with nothing.
+    published_counts: ClassVar[Mapping[str, int]] = {
+        "source videos": 48_475, "fakes per variant": 1_000, "actors": 100, "train": 703, "dev": 96,
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -118,7 +122,24 @@ class DeeperForensics(PublicCorpus):
                     inventory.unparsable(path, number, f"{line!r} is not <target>_<actor>.mp4")
                 elif split_of.setdefault(stem, split) != split:
                     inventory.unparsable(path, number, f"{stem} is also listed for {split_of[stem]}")
+        for split in _LISTS.values() if split_of else ():
+            listed = sum(value == split for value in split_of.values())
+            inventory.count(f"videos listed for {split}", listed, self.published_counts.get(split))
         return split_of
+
+    def _distortions(self, inventory: Inventory, variant: str) -> dict[str, str]:
+        """Name of a video -> ``CS:3 GNC:5``, the types and levels in the order in which they were applied."""
+        path = f"{self.folder}lists/manipulated_videos_distortions_meta/manipulated_videos_{variant}_meta.txt"
+        if not (self.root / path).is_file():  # the raw variants have none
+            return {}
+        out: dict[str, str] = {}
+        for number, line in inventory.lines(path):
+            name, *applied = line.split()
+            if not applied or not all(re.fullmatch(r"\w+:\w+", word) for word in applied):
+                inventory.unparsable(path, number, f"{line!r} is not <video> <type>:<level> ...")
+                continue
+            out[PurePosixPath(name).stem] = " ".join(applied)
+        return out
 
     def _swaps(self, inventory: Inventory, variant: str, split_of: Mapping[str, str]) -> Iterator[Sample]:
         under = f"{self.folder}manipulated_videos/{variant}"
@@ -126,6 +147,7 @@ class DeeperForensics(PublicCorpus):
         wanted = [f"{under}/{stem}.mp4" for stem in sorted(split_of)] or found
         present = inventory.expect(wanted, found=found, what=f"{variant} videos")
         inventory.count(f"{variant} videos", len(present), self.published_counts["fakes per variant"])
+        distortions = self._distortions(inventory, variant)
         for path in present:
             stem = PurePosixPath(path).stem
             match = re.fullmatch(r"(\d{3})_([MW]\d{3})", stem)
@@ -142,7 +164,11 @@ class DeeperForensics(PublicCorpus):
                 generator_family="face_swap",
                 split=split_of.get(stem, ""),
                 channel=VARIANTS[variant],
-                attributes={"variant": variant, **_person(actor)},
+                attributes={
+                    "variant": variant,
+                    **({"distortions": distortions[stem]} if stem in distortions else {}),
+                    **_person(actor),
+                },
             )
 
     def _targets(self, inventory: Inventory, by_target: Mapping[str, set[str]]) -> Iterator[Sample]:

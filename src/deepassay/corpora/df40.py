@@ -62,10 +62,12 @@ class DF40(PublicCorpus):
         Celeb-DF-v2/List_of_testing_videos.txt
 
     One sample is one picture; ``source_id`` is its video (for entire synthesis, which stems from none, its folder).
-    Subjects and sources carry the names of the parent corpora (``faceforensics/000``, ``celebdf/id0``), so that an
-    audit sees who occurs elsewhere. Methods of which nothing is there, and folders that are no method, are named; so is
-    a video of one method in both training and test (issue 39 of its repository found such an archive). How many
-    pictures each method should have is not published in text: the door counts them and compares nothing.
+    The uncropped videos of swaps and reenactments, which the README also offers, have no published tree: index them
+    with ``corpus=folder``. Subjects and sources carry the names of the parent corpora (``faceforensics/000``,
+    ``celebdf/id0``), so that an audit sees who occurs elsewhere. Methods of which nothing is there, and folders that
+    are no method, are named; so is a video of one method in both training and test (issue 39 of its repository found
+    such an archive). How many pictures each method should have is not published in text: the door counts them and
+    compares nothing.
 
     Args:
         root: folder that holds ``DF40_train``, ``DF40`` (or ``DF40_test``) and the two folders of real pictures.

@@ -47,8 +47,9 @@ class DFDC(PublicCorpus):
     documented_at = (
         "Dolhansky et al., The DeepFake Detection Challenge (DFDC) Dataset, 2020, arXiv 2006.07397",
         "ai.meta.com/datasets/dfdc and the Kaggle competition's data page (metadata.json columns)",
+        "github.com/SCLBD/DeepfakeBench issue 25: the labels of the released test archive are 5,000 rows",
     )
-    # The paper's test set has 10,000 clips, half of them never released.
+    # The paper's private test set has 10,000 clips; the released test archive holds half as many.
     published_counts: ClassVar[Mapping[str, int]] = {
         "training parts": 50, "train": 119_154, "train fake": 100_000, "validation": 4_000, "test": 5_000,
     }  # fmt: skip

@@ -257,6 +257,7 @@ class DeepFakeDetection(PublicCorpus):
 
         original_sequences/actors/<c23>/videos/<actor>__<scene>.mp4
         manipulated_sequences/DeepFakeDetection/<c23>/videos/<target>_<source>__<scene>__<code>.mp4
+        manipulated_sequences/DeepFakeDetection/masks/videos/<the same name>   (optional)
         deepfake_detection_filenames.json      (optional: the server's own list of names)
 
     No split is published: use ``split=subject``. Several faces are in some pictures.
@@ -299,6 +300,7 @@ class DeepFakeDetection(PublicCorpus):
         for place in (self.root, self.root / "misc"):
             if (place / "deepfake_detection_filenames.json").is_file():
                 listed = read_json(place / "deepfake_detection_filenames.json", self.name)
+        masks = set(inventory.files("manipulated_sequences/DeepFakeDetection/masks/videos", _VIDEO))
         for compression in self.compressions:
             for label, kind, key in (
                 (REAL, "original_sequences/actors", "actors"),
@@ -313,19 +315,20 @@ class DeepFakeDetection(PublicCorpus):
                 published = self.published_counts["originals" if label == REAL else "fakes"]
                 inventory.count(what, len(present), published)
                 for path in present:
-                    sample = self._one(path, label, compression)
+                    sample = self._one(path, label, compression, masks)
                     if sample is None:
                         shape = "<actor>__<scene>" if label == REAL else "<target>_<source>__<scene>__<code>"
                         inventory.problem("unparsable", f"{path}: not named {shape}")
                     else:
                         yield sample
 
-    def _one(self, path: str, label: int, compression: str) -> Sample | None:
+    def _one(self, path: str, label: int, compression: str, masks: set[str]) -> Sample | None:
         shape = r"(\d+)__(.+)" if label == REAL else r"(\d+)_(\d+)__(.+)__([A-Za-z0-9]+)"
         match = re.fullmatch(shape, PurePosixPath(path).stem)
         if match is None or (label == REAL and re.match(r"\d+_\d+__", match.group(0))):
             return None
         scene = match.group(2 if label == REAL else 3)
+        mask = f"manipulated_sequences/DeepFakeDetection/masks/videos/{PurePosixPath(path).name}"
         actors = match.groups()[: 1 if label == REAL else 2]
         return self.sample(
             path,
@@ -335,7 +338,7 @@ class DeepFakeDetection(PublicCorpus):
             generator="" if label == REAL else "DeepFakeDetection",
             generator_family="" if label == REAL else "face_swap",
             channel=_CHANNEL[compression],
-            attributes={"compression": compression, "scene": scene},
+            attributes={"compression": compression, "scene": scene, **({"mask": mask} if mask in masks else {})},
         )
 
 

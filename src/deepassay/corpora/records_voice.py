@@ -110,7 +110,8 @@ VOICE_RECORDS: tuple[CorpusRecord, ...] = (
             "ASVspoof5_protocols/ASVspoof5.{train,dev.track_1,eval.track_1}.tsv",
             "flac_T/T_0000000000.flac, flac_D/, flac_E_eval/",
         ),
-        traps="Coded copies of one utterance are one source. Attack ids repeat those of 2019 for other systems.",
+        traps="Coded copies of one utterance are one source. Attack ids repeat those of 2019 for other systems. Bona "
+        "fide speech through a neural codec (C04, C07) stays bona fide.",
         parents=("mls",),
         aliases=("ASVspoof 5 track 1", "ASV5"),
     ),
