@@ -60,9 +60,18 @@ def test_canary_a_page_out_of_step_is_noticed():
 
 def test_links_of_the_page_lead_somewhere():
     text = PAGE.read_text(encoding="utf-8")
-    anchors = {catalogue._anchor(h.strip()) for h in re.findall(r"^#+ (.*)$", text.replace("`", ""), re.MULTILINE)}
+    headings = [h.strip() for h in re.findall(r"^#+ (.*)$", text.replace("`", ""), re.MULTILINE)]
+    anchors = catalogue._anchors(headings)
+    assert len(set(anchors)) == len(headings), "every heading has its own"
     for target in re.findall(r"\]\(#([^)]*)\)", text):
         assert target in anchors, target
+
+
+def test_two_headings_that_differ_in_signs_only_are_told_apart():
+    assert catalogue._anchors(["AV-Deepfake1M", "Splits", "AV-Deepfake1M++"]) == [
+        "av-deepfake1m", "splits", "av-deepfake1m-1"
+    ]  # fmt: skip
+    assert "[AV-Deepfake1M++](#av-deepfake1m-1)" in PAGE.read_text(encoding="utf-8")
 
 
 def test_every_parent_is_known_by_its_name():

@@ -1,6 +1,8 @@
 """Ledger and doors side by side: what `deepassay corpus list` and `data/README.md` say of every public corpus."""
 
 import inspect
+from collections import Counter
+from collections.abc import Sequence
 
 from deepassay.corpora.doors import DOORS
 from deepassay.corpora.inventory import PublicCorpus
@@ -67,6 +69,8 @@ def _titled(name: str) -> str:
 def markdown() -> str:
     """The generated part of ``data/README.md``."""
     out = [BEGIN, ""]
+    titles = [record.title for record, _ in entries()]
+    links = dict(zip(titles, _anchors(titles), strict=True))
     verified = sum(door.status == "verified" for _, door in entries())
     out += [
         f"{len(CORPORA)} corpora have a door; {verified} of the doors are verified. *Permits* is this project's "
@@ -80,7 +84,7 @@ def markdown() -> str:
         for record, door in entries():
             if door.modality == modality:
                 allowed = " / ".join(record.permits[use] for use in USES)
-                link = f"[{record.title}](#{_anchor(record.title)})"
+                link = f"[{record.title}](#{links[record.title]})"
                 out.append(f"| {link} | `{record.name}` | {door.status} | {record.size or '-'} | {allowed} |")
         out.append("")
     for record, door in entries():
@@ -95,10 +99,15 @@ def markdown() -> str:
     return "\n".join([*out, END])
 
 
-def _anchor(title: str) -> str:
-    """The anchor that GitHub makes of a heading."""
-    kept = "".join(c for c in title.lower() if c.isalnum() or c in " -_")
-    return kept.replace(" ", "-")
+def _anchors(headings: Sequence[str]) -> list[str]:
+    """The anchors that GitHub makes of a page's headings: letters, digits and dashes; one met again gets a number."""
+    out: list[str] = []
+    met: Counter[str] = Counter()
+    for heading in headings:
+        plain = "".join(c for c in heading.lower() if c.isalnum() or c in " -_").replace(" ", "-")
+        out.append(f"{plain}-{met[plain]}" if met[plain] else plain)
+        met[plain] += 1
+    return out
 
 
 def replaced(text: str) -> str:

@@ -51,7 +51,7 @@ class DF40(PublicCorpus):
 
     Expected below ``root``, as the authors' archives unpack::
 
-        DF40_train/simswap/frames/001_870/000.png            training, FaceForensics++ domain
+        DF40_train/simswap/frames/001_870/000.png            training, FaceForensics++ domain (or simswap/ff/...)
         DF40/simswap/ff/frames/000_003/000.png               testing, FaceForensics++ domain (also DF40_test/)
         DF40/simswap/cdf/frames/id0_id16_0003/000.png        testing, Celeb-DF domain
         DF40/DiT/cdf/YouTube-real/00043/458.png              entire synthesis: no frames level
@@ -149,7 +149,7 @@ class DF40(PublicCorpus):
                 continue
             dirs = [p for p in parts[2:-1]]
             label = REAL if "real" in dirs else FAKE
-            domain = "ff" if part == "train" else next((d for d in dirs if d in ("ff", "cdf")), "")
+            domain = next((d for d in dirs if d in ("ff", "cdf")), "ff" if part == "train" else "")
             video = next((d for d in reversed(dirs) if d.lower() not in _LEVELS), "")
             generator, family = METHODS[method]
             # Entire synthesis starts from noise: its folders are named after videos it did not stem from (issue 16).

@@ -39,6 +39,7 @@ VOICE_RECORDS: tuple[CorpusRecord, ...] = (
         name="asvspoof2019_pa",
         title="ASVspoof 2019 PA",
         content="218,430 trials of simulated replay",
+        size="about 18 GB",
         permits=_OPEN,
         obtain="PA.zip of datashare.ed.ac.uk/handle/10283/3336, nothing to sign.",
         citation="Todisco et al. 2019, Interspeech",
