@@ -12,7 +12,7 @@ from deepassay.errors import ConfigError
 from deepassay.pipelines.build import build, config_fingerprint, locate
 
 ROOT = config_root()
-GROUPS = sorted(p.name for p in ROOT.iterdir() if p.is_dir() and p.name not in {"hydra", "experiment"})
+GROUPS = sorted(p.name for p in ROOT.iterdir() if p.is_dir() and p.name not in {"hydra", "experiment", "study"})
 OPTIONS = [(g, p.stem) for g in GROUPS for p in sorted((ROOT / g).glob("*.yaml"))]
 EXPERIMENTS = sorted(p.stem for p in (ROOT / "experiment").glob("*.yaml"))
 # What has no default because only the user knows it, with a value good enough to build (not to run).

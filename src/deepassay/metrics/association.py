@@ -79,13 +79,13 @@ def rank_correlation(
     own = np.split(code, np.cumsum([len(score) for score, _, _ in kept])[:-1])
     sizes = np.array([len(score) for score, _, _ in kept], dtype=np.float64)
 
-    def value(counts: Floats) -> float:
+    def average(counts: Floats) -> float:
         found = np.array([spearman(s, f, counts[c]) for (s, f, _), c in zip(kept, own, strict=True)])
         some = np.isfinite(found)
         return float(np.average(found[some], weights=sizes[some])) if some.any() else float("nan")
 
-    point = value(np.ones(len(names)))
-    spread = np.array([value(row) for block in draws(len(names), replicates, seed) for row in block])
+    point = average(np.ones(len(names)))
+    spread = np.array([average(row) for block in draws(len(names), replicates, seed) for row in block])
     interval = interval_of(
         point, spread, level=level, method="percentile", cluster_unit=_UNIT, n_clusters=len(names), n_generators=0,
         seed=seed,

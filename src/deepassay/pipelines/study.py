@@ -18,8 +18,9 @@ from rich.console import Console
 
 from deepassay.errors import ConfigError
 from deepassay.files import fingerprint, write_json, write_text
+from deepassay.labels import REAL
 from deepassay.manifest import Manifest
-from deepassay.metrics.decision import worst_case_scores
+from deepassay.metrics.decision import threshold_at_bpcer, worst_case_scores
 from deepassay.metrics.ranking import auc, eer
 from deepassay.modality.views import Modality
 from deepassay.pipelines.build import build, config_fingerprint, take
@@ -67,10 +68,15 @@ from deepassay.scores import ScoreTable
 from deepassay.store import Store
 
 KEYS = {
-    "name", "root", "overrides", "arms", "groups", "by", "kin", "leave_kin_out", "dev_fraction", "split_seed", "seeds",
-    "inner", "choose_by", "baselines", "metrics", "without_subjects", "views", "dev_bpcer", "replicates",
+    "name", "root", "overrides", "base", "arms", "groups", "by", "kin", "leave_kin_out", "dev_fraction", "split_seed",
+    "seeds", "inner", "choose_by", "baselines", "metrics", "without_subjects", "views", "dev_bpcer", "replicates",
     "shortcut_replicates", "robustness", "store", "workers", "threads", "keep_checkpoints", "stages", "modality",
 }  # fmt: skip
+# What may not change while a study goes on.
+PLAN = (
+    "overrides", "base", "arms", "groups", "by", "kin", "leave_kin_out", "dev_fraction", "split_seed", "inner",
+    "choose_by", "modality",
+)  # fmt: skip
 STAGES = ("inner", "outer", "baselines", "robustness", "report")
 CHOOSE_BY: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "auc": auc,
@@ -177,8 +183,7 @@ def _open(settings: Mapping[str, Any], folder: Path, console: Console) -> Study:
         leave_kin_out=settings["leave_kin_out"], dev_fraction=float(settings["dev_fraction"]),
         seed=int(settings["split_seed"]),
     )  # fmt: skip
-    plan = {k: settings[k] for k in ("overrides", "arms", "groups", "by", "kin", "leave_kin_out", "dev_fraction",
-                                     "split_seed", "inner", "choose_by", "modality")}  # fmt: skip
+    plan = {k: settings[k] for k in PLAN}
     before = folder / "plan.json"
     if before.is_file() and json.loads(before.read_text(encoding="utf-8"))["fingerprint"] != fingerprint(plan):
         raise ConfigError(
@@ -195,7 +200,7 @@ def _open(settings: Mapping[str, Any], folder: Path, console: Console) -> Study:
             configs[f"{name}:inner"] = compose_train([*own, *map(str, settings["inner"].get("overrides") or [])])
         if variant:
             configs[f"{name}:variant"] = compose_train([*own, *variant])
-    base = compose_train(shared)
+    base = compose_train([*shared, *map(str, settings["base"])])
     ensure_finder(base["modality"])
     modality: Modality = build(base["modality"])
     manifest = read_corpus(base["corpus"], modality)
@@ -302,9 +307,12 @@ def _baselines(made: Study) -> None:
         node = dict(node)
         if node.get("kind") == "published":
             overrides = [str(o) for o in node.pop("overrides", [])]
-            node["config"] = compose_train([*map(str, made.settings["overrides"]), *overrides])
+            shared = [str(o) for key in ("overrides", "base") for o in made.settings[key]]
+            node["config"] = compose_train([*shared, *overrides])
         folder = made.folder / "baselines" / name
-        mark = fingerprint([node, config_fingerprint(made.base), made.manifest.hash, made.design.split(made.folds)])
+        mark = fingerprint(
+            [node, config_fingerprint(made.base), made.manifest.hash, made.design.split(list(made.folds))]
+        )
         facts = folder / FACTS
         if facts.is_file() and (folder / mark[:16]).is_file():
             continue
@@ -327,8 +335,8 @@ def _variants(made: Study, chosen: Mapping[str, str]) -> dict[str, list[Training
     return out
 
 
-def _channel_path(made: Study, training: Training) -> Path:
-    return made.folder / "robustness" / f"{training.name.replace('/', '.')}.parquet"
+def _channel_path(made: Study, group: str) -> Path:
+    return made.folder / "robustness" / f"{group}.parquet"
 
 
 def _robustness(made: Study) -> None:
@@ -342,13 +350,20 @@ def _robustness(made: Study) -> None:
         if trainings[0].stage == "variant":
             made.run(trainings, f"trainings {word}")
     jobs = []
-    for trainings in variants.values():
-        for training in trainings:
-            path = _channel_path(made, training)
-            if made.tables(training) is not None and not path.with_suffix(".json").is_file():
-                arguments = (str(run_folder(made.folder, training)), node["ladders"], node.get("per_class"),
-                             int(made.settings["views"]), int(made.settings["split_seed"]), str(path))  # fmt: skip
-                jobs.append((training.name, score_channels, arguments))
+    for group in chosen:
+        runs = {
+            word: str(run_folder(made.folder, training))
+            for word, trainings in variants.items()
+            for training in trainings
+            if training.groups == (group,) and made.tables(training) is not None
+        }
+        path = _channel_path(made, group)
+        if runs and not path.with_suffix(".json").is_file():
+            arguments = (
+                runs, list(node["ladders"]), int(node.get("strengths", 3)), node.get("per_class"),
+                int(node.get("views") or made.settings["views"]), int(made.settings["split_seed"]), str(path),
+            )  # fmt: skip
+            jobs.append((group, score_channels, arguments))
     made.console.print(f"[bold]channels[/]  {len(jobs)} to do")
     made.jobs(jobs, "channels")
 
@@ -476,24 +491,24 @@ def _show(block: Mapping[str, Any], headline: str, baselines: Sequence[str], con
 
 
 def _channels(made: Study, groups: Sequence[GroupTrials]) -> list[dict[str, Any]]:
-    from deepassay.labels import REAL
-    from deepassay.metrics.decision import threshold_at_bpcer
-
     chosen = _chosen(made)
     if not made.settings["robustness"] or not chosen:
         return []
-    found: dict[str, dict[str, tuple[Path, float]]] = {}
+    thresholds: dict[tuple[str, str], float] = {}
     for word, trainings in _variants(made, chosen).items():
         for training in trainings:
-            tables, path = made.tables(training), _channel_path(made, training)
-            if tables is None or not path.is_file():
-                continue
-            labels, score = tables[0].column("label"), tables[0].column("score")
-            real = (labels == REAL) & np.isfinite(score)
-            threshold = threshold_at_bpcer(labels[real], score[real], float(made.settings["dev_bpcer"]))
-            found.setdefault(word, {})[training.groups[0]] = (path, threshold)
+            tables = made.tables(training)
+            if tables is not None:
+                labels, score = tables[0].column("label"), tables[0].column("score")
+                real = (labels == REAL) & np.isfinite(score)
+                target = float(made.settings["dev_bpcer"])
+                thresholds[word, training.groups[0]] = threshold_at_bpcer(labels[real], score[real], target)
+    found = {g.name: _channel_path(made, g.name) for g in groups if _channel_path(made, g.name).is_file()}
+    if not found:
+        return []
     by_name = {g.name: g for g in groups}
-    return measure_channels(by_name, found, replicates=int(made.settings["shortcut_replicates"]), seed=0)
+    few = int(made.settings["shortcut_replicates"])
+    return measure_channels(by_name, found, thresholds, replicates=few, seed=0)
 
 
 def _counts(fold: Manifest) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def _published(
 ) -> None:  # fmt: skip
     from deepassay.scoring import score_manifest
 
-    config = options["config"]
+    config, views = options["config"], int(options.get("views") or views)
     own: Modality = build(config["modality"])
     same = own.fingerprint == modality.fingerprint
     table = score_manifest(
@@ -155,10 +155,11 @@ def _boosted(x: np.ndarray, y: np.ndarray) -> tuple[Judge, dict[str, Any]]:
     """Gradient-boosted trees, as the audit's nuisance probe."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    model = HistGradientBoostingClassifier(
-        random_state=0, max_iter=60, max_depth=4, min_samples_leaf=min(20, max(5, len(y) // 20)),
-        class_weight="balanced", early_stopping=False,
-    )  # fmt: skip
+    settings: dict[str, Any] = {
+        "max_iter": 60, "max_depth": 4, "min_samples_leaf": min(20, max(5, len(y) // 20)),
+        "class_weight": "balanced", "early_stopping": False,
+    }  # fmt: skip
+    model = HistGradientBoostingClassifier(random_state=0, **settings)
     return model.fit(x, y).decision_function, {}
 
 

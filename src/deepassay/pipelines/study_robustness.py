@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +16,50 @@ from deepassay.labels import FAKE, REAL, Status
 from deepassay.manifest import Manifest, Sample
 from deepassay.metrics.across import Part, across
 from deepassay.modality.views import Modality
-from deepassay.pipelines.build import build, locate
 from deepassay.pipelines.folder import RunFolder
-from deepassay.pipelines.study_report import RANKING, GroupTrials, record
+from deepassay.pipelines.study_report import AS_ERROR, RANKING, GroupTrials, record
 from deepassay.pipelines.study_trials import DONE, FAILED, predictor
 
 CLEAN = "none"
 Channel = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-def ladder_steps(node: Any) -> list[tuple[str, str, Channel]]:
-    """(channel, strength, change of views) of every step, weakest first.
+def ladder_steps(names: Sequence[str], modality: Modality, strengths: int = 3) -> list[tuple[str, float, Channel]]:
+    """(channel, strength, change of one view) of every step, mildest first.
 
     Args:
-        node: the dotted name of a mapping in this package, or a mapping: channel -> steps, each a function (views,
-            generator) -> views, a config node of one, or a pair (word of the strength, either).
+        names: of `media.processing.PICTURE_LADDERS` for faces, of `media.channels.SOUND_LADDERS` for voices.
+        strengths: how many of a ladder's own strengths, spread evenly from the mildest to the harshest.
 
     Raises:
-        ConfigError: something else.
+        ConfigError: no such ladder, or fewer than one strength.
+        MissingDependencyError: an encoder that is not there.
     """
-    table = locate(node) if isinstance(node, str) else node
-    if not isinstance(table, Mapping) or not table:
-        raise ConfigError(f"ladders: {node!r} is no mapping of channels", hint="name one of deepassay.augment")
-    out: list[tuple[str, str, Channel]] = []
-    for channel, steps in table.items():
-        named = steps.items() if isinstance(steps, Mapping) else _named(steps)
-        for word, step in named:
-            made = build(step) if isinstance(step, Mapping) else step
-            if not callable(made):
-                raise ConfigError(f"ladders: {channel} {word} is {made!r}", hint="a step is a function of views")
-            out.append((str(channel), str(word), made))
+    if strengths < 1 or isinstance(names, str):
+        raise ConfigError(f"ladders {names!r}, {strengths} strengths", hint="give a list of names, and at least one")
+    out: list[tuple[str, float, Channel]] = []
+    for name in names:
+        ladder: Any
+        if modality.name == "face":
+            from deepassay.media.processing import picture_ladder
+
+            ladder = picture_ladder(name)
+        else:
+            from deepassay.media.channels import sound_ladder
+
+            ladder = sound_ladder(name)
+        picked = np.unique(np.linspace(0, len(ladder.strengths) - 1, strengths).round().astype(int))
+        rate = int(modality.contract.get("rate_hz", 0))
+        out += [
+            (name, float(ladder.strengths[k]), _change(ladder.apply, float(ladder.strengths[k]), rate)) for k in picked
+        ]
     return out
 
 
-def _named(steps: Sequence[Any]) -> Iterable[tuple[str, Any]]:
-    for number, step in enumerate(steps, start=1):
-        if isinstance(step, tuple | list) and len(step) == 2:
-            yield str(step[0]), step[1]
-        else:
-            yield str(number), step
+def _change(apply: Callable[..., np.ndarray], strength: float, rate_hz: int) -> Channel:
+    if rate_hz:
+        return lambda view, rng: apply(view, rate_hz, strength, rng)
+    return lambda view, rng: apply(view, strength)
 
 
 def drawn_trials(fold: Manifest, per_class: int | None) -> list[Sample]:
@@ -68,11 +73,16 @@ def drawn_trials(fold: Manifest, per_class: int | None) -> list[Sample]:
 
 
 def score_channels(
-    run: str, ladders: Any, per_class: int | None, views: int, seed: int, path: str
+    runs: Mapping[str, str], ladders: Sequence[str], strengths: int, per_class: int | None, views: int, seed: int,
+    path: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """Scores of one run's test trials, clean and through every step; called in a worker process.
+    """Scores of the same test trials by several runs, clean and through every step; called in a worker process.
 
-    The same sample meets the same random draws in every run, so that two trainings are compared on equal sounds.
+    Views are changed once and scored by every run, so that two trainings are compared on equal pictures or sounds.
+
+    Args:
+        runs: word -> run folder; all of one split and modality.
+        per_class: see `drawn_trials`.
     """
     begin = time.monotonic()
     target = Path(path)
@@ -83,7 +93,8 @@ def score_channels(
         contextlib.redirect_stderr(log),
     ):
         try:
-            rows = _score(RunFolder.open(run), ladder_steps(ladders), per_class, views, seed)
+            opened = {word: RunFolder.open(folder) for word, folder in runs.items()}
+            rows = _score(opened, ladders, strengths, per_class, views, seed)
         except AssayError as error:
             return {"status": FAILED, "reason": str(error)}
     table = pa.Table.from_pylist(rows)
@@ -95,65 +106,72 @@ def score_channels(
 
 
 def _score(
-    run: RunFolder, steps: Sequence[tuple[str, str, Channel]], per_class: int | None, views: int, seed: int
+    runs: Mapping[str, RunFolder], ladders: Sequence[str], strengths: int, per_class: int | None, views: int, seed: int
 ) -> list[dict[str, Any]]:
-    modality: Modality = run.modality()
-    store, predict = run.store(modality), predictor(run.config, run.weights)
+    first = next(iter(runs.values()))
+    modality: Modality = first.modality()
+    steps = ladder_steps(ladders, modality, strengths)
+    store = first.store(modality)
+    predict = {word: predictor(run.config, run.weights) for word, run in runs.items()}
     rows = []
-    for sample in drawn_trials(run.manifest(), per_class):
+    for sample in drawn_trials(first.manifest(), per_class):
         if store.status(sample.sample_id) != Status.OK:
-            rows += [_row(sample, c, s, None) for c, s, _ in [(CLEAN, "0", None), *steps]]
+            keys = [(CLEAN, 0.0), *((c, s) for c, s, _ in steps)]
+            rows += [_row(sample, word, *key, None) for word in runs for key in keys]
             continue
         drawn = modality.draw(store.views(sample.sample_id), views)
-        data, keys = [drawn.data], [(CLEAN, "0")]
+        data, keys = [drawn.data], [(CLEAN, 0.0)]
         for channel, strength, change in steps:
             words = f"{seed}\x1f{channel}\x1f{strength}\x1f{sample.sample_id}"
             rng = np.random.Generator(np.random.Philox(int(sha256_bytes(words.encode())[:16], 16)))
-            data.append(np.asarray(change(drawn.data.copy(), rng)))
+            data.append(np.stack([change(np.array(view), rng) for view in drawn.data]).astype(drawn.data.dtype))
             keys.append((channel, strength))
-        logits = np.split(np.asarray(predict(np.concatenate(data)), dtype=np.float64), len(data))
-        rows += [_row(sample, *key, modality.pool(part, drawn)) for key, part in zip(keys, logits, strict=True)]
+        together = np.concatenate(data)
+        for word, judge in predict.items():
+            parts = np.split(np.asarray(judge(together), dtype=np.float64), len(data))
+            pairs = zip(keys, parts, strict=True)
+            rows += [_row(sample, word, *key, modality.pool(logits, drawn)) for key, logits in pairs]
     return rows
 
 
-def _row(sample: Sample, channel: str, strength: str, score: float | None) -> dict[str, Any]:
-    return {"sample_id": sample.sample_id, "channel": channel, "strength": strength, "score": score}
+def _row(sample: Sample, training: str, channel: str, strength: float, score: float | None) -> dict[str, Any]:
+    return {
+        "sample_id": sample.sample_id, "training": training, "channel": channel, "strength": strength, "score": score,
+    }  # fmt: skip
 
 
 def measure_channels(
-    groups: Mapping[str, GroupTrials], found: Mapping[str, Mapping[str, tuple[Path, float]]], *, replicates: int,
-    seed: int,
+    groups: Mapping[str, GroupTrials], tables: Mapping[str, Path], thresholds: Mapping[tuple[str, str], float], *,
+    replicates: int, seed: int,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """EER, BPCER and APCER at the dev threshold, macro over groups, per training and step.
 
     Args:
         groups: trials by name.
-        found: training -> group -> (table of `score_channels`, threshold that dev fixed).
+        tables: group -> file of `score_channels`.
+        thresholds: (training, group) -> threshold that dev fixed.
     """
+    read = {group: pq.read_table(path).to_pylist() for group, path in tables.items()}
+    keys = dict.fromkeys((r["training"], r["channel"], r["strength"]) for rows in read.values() for r in rows)
     out = []
-    for training, tables in found.items():
-        read = {group: pq.read_table(path).to_pylist() for group, (path, _) in tables.items()}
-        steps = list(dict.fromkeys((r["channel"], r["strength"]) for rows in read.values() for r in rows))
-        for channel, strength in steps:
-            parts = []
-            for group, rows in read.items():
-                here = {
-                    r["sample_id"]: r["score"] for r in rows if (r["channel"], r["strength"]) == (channel, strength)
-                }
-                trials = groups[group]
-                keep = np.array([i in here for i in trials.ids])
-                score = np.array([np.nan if here.get(i) is None else here[i] for i in trials.ids], dtype=np.float64)
-                own = GroupTrials(group, trials.table, {"s": [score - tables[group][1]]})
-                part = own.part(["s"], keep, "counted_as_error")
-                if part is not None:
-                    parts.append(part)
-            if parts:
-                out.append(_step(parts, training, channel, strength, replicates, seed))
+    for key in keys:
+        parts = []
+        for group, rows in read.items():
+            here = {r["sample_id"]: r["score"] for r in rows if (r["training"], r["channel"], r["strength"]) == key}
+            trials, threshold = groups[group], thresholds[key[0], group]
+            keep = np.array([i in here for i in trials.ids])
+            score = np.array([np.nan if here.get(i) is None else here[i] for i in trials.ids], dtype=np.float64)
+            own = GroupTrials(group, trials.table, {"s": [score - threshold]})
+            part = own.part(["s"], keep, AS_ERROR)
+            if part is not None:
+                parts.append(part)
+        if parts:
+            out.append(_step(parts, *key, replicates, seed))
     return out
 
 
 def _step(
-    parts: Sequence[Part], training: str, channel: str, strength: str, replicates: int, seed: int
+    parts: Sequence[Part], training: str, channel: str, strength: float, replicates: int, seed: int
 ) -> dict[str, Any]:
     names = ("eer", "bpcer", "apcer_pooled")
     made = across(parts, [RANKING[n] for n in names], replicates=replicates, seed=seed)
