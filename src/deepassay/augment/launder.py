@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from deepassay.media.channels import coloured_noise, compand, shape_spectrum
 from deepassay.media.processing import PICTURE_LADDERS, launder
 from deepassay.media.recode import recode_still
 
@@ -46,40 +47,6 @@ def resample_picture(picture: Tensor, factor: float) -> Tensor:
     return F.resize(
         F.resize(picture, small, antialias=True), [height, width], InterpolationMode.BILINEAR, antialias=True
     )
-
-
-def shape_spectrum(sound: np.ndarray, gains_db: np.ndarray, cutoff: float = 1.0) -> np.ndarray:
-    """Equaliser and low-pass in one pass: float32 (T,) -> the same length.
-
-    Args:
-        gains_db: gains at evenly spaced frequencies from 0 to half the sampling rate, linearly interpolated between.
-        cutoff: fraction of half the sampling rate above which a 5 % wide slope falls to nothing; 1 for none.
-    """
-    # A zero tail as long as the filter's practical response, so that the end does not wrap around onto the beginning.
-    padded = len(sound) + 1024
-    spectrum = np.fft.rfft(sound, padded)
-    place = np.linspace(0, 1, len(spectrum))
-    gain = 10 ** (np.interp(place, np.linspace(0, 1, len(gains_db)), gains_db) / 20)
-    if cutoff < 1:
-        gain *= np.clip((cutoff * 1.05 - place) / (cutoff * 0.05), 0, 1)
-    return np.fft.irfft(spectrum * gain, padded)[: len(sound)].astype(np.float32)
-
-
-def coloured_noise(length: int, exponent: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise (length,) float32 of unit power that falls as 1 / f ** exponent (0 white, 1 pink, 2 brown)."""
-    spectrum = np.fft.rfft(rng.standard_normal(length))
-    spectrum[1:] *= np.arange(1, len(spectrum), dtype=np.float64) ** (-exponent / 2)
-    spectrum[0] = 0
-    noise = np.fft.irfft(spectrum, length)
-    return (noise / max(np.sqrt(np.mean(noise**2)), 1e-12)).astype(np.float32)
-
-
-def compand(sound: np.ndarray, levels: int = 256) -> np.ndarray:
-    """Quantise on the continuous mu-law curve (mu = 255, the characteristic behind ITU-T G.711): (T,) -> (T,)."""
-    mu = 255.0
-    curve = np.sign(sound) * np.log1p(mu * np.minimum(np.abs(sound), 1)) / np.log1p(mu)
-    steps = np.round((curve + 1) / 2 * (levels - 1)) / (levels - 1) * 2 - 1
-    return (np.sign(steps) * np.expm1(np.abs(steps) * np.log1p(mu)) / mu).astype(np.float32)
 
 
 def as_picture(view: np.ndarray) -> Tensor:
