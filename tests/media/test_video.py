@@ -1,5 +1,6 @@
 """Video: the frames and times are exact, whatever the codec, rate, rotation or size."""
 
+import threading
 from fractions import Fraction
 
 import av
@@ -10,7 +11,7 @@ from deepassay.errors import MediaError
 from deepassay.labels import Status, Unusable
 from deepassay.media.limits import Limits
 from deepassay.media.probe import probe
-from deepassay.media.video import read_frames, write_video
+from deepassay.media.video import ahead, iterate_frames, read_frames, write_video
 
 
 def ramp(n: int = 50, height: int = 48, width: int = 64) -> list[np.ndarray]:
@@ -149,6 +150,40 @@ def test_writing_refuses_what_it_cannot_do(tmp_path):
         with pytest.raises(MediaError, match="hint"):
             write_video(tmp_path / name, frames, 10, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_decoding_ahead_gives_the_same_and_passes_errors_on(tmp_path):
+    write_video(tmp_path / "a.mp4", ramp(), 10)
+    plain = [(time_s, int(image.mean())) for image, time_s, _ in iterate_frames(tmp_path / "a.mp4", 9)]
+    assert [(t, int(image.mean())) for image, t, _ in ahead(iterate_frames(tmp_path / "a.mp4", 9))] == plain
+    (tmp_path / "b.mp4").write_bytes(b"no video at all" * 99)
+    with pytest.raises(Unusable):
+        list(ahead(iterate_frames(tmp_path / "b.mp4", 9)))
+
+
+def test_a_reader_that_stops_early_ends_the_thread():
+    made: list[int] = []
+    closed: list[bool] = []
+
+    def endless():
+        try:
+            for number in range(10**9):
+                made.append(number)
+                yield number
+        finally:
+            closed.append(True)
+
+    reader = ahead(endless())
+    assert [next(reader), next(reader)] == [0, 1]
+    reader.close()
+    assert closed == [True]
+    assert len(made) <= 5
+    assert not [t for t in threading.enumerate() if t.name == "decoding"]
+
+
+def test_frames_without_times_to_seek_by_are_still_spread(tmp_path):
+    write_video(tmp_path / "a.avi", ramp(), 10, "mpeg4", crf=3)
+    assert numbers(read_frames(tmp_path / "a.avi", 5)) == [5, 15, 25, 35, 45]
 
 
 def test_real_videos_equal_a_full_decode(shared):

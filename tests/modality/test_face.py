@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from deepassay.errors import ConfigError, MediaError, MissingDependencyError
 from deepassay.labels import Status, Unusable
@@ -11,6 +12,7 @@ from deepassay.media.video import write_video
 from deepassay.modality.face import FaceModality
 from deepassay.modality.tracks import patch_of
 from deepassay.modality.views import Views
+from deepassay.scoring import score_file
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +78,108 @@ def test_a_video_gives_one_track_per_person(faces, photographs, tmp_path):
     assert np.bincount(faces.prepare(tmp_path / "d.mp4").track).tolist() == [2]  # unless there is no longer one
 
 
+def test_following_finds_what_searching_every_frame_finds(finder, photographs, tmp_path):
+    pictures = [p for p in map(read_image, photographs) if p.shape == (256, 256, 3)][:2]
+    frames = []
+    for n in range(32):  # two people drift, one of them comes into view after a third of the clip
+        canvas = np.full((320, 640, 3), 120, np.uint8)
+        canvas[2 * n : 2 * n + 256, n : n + 256] = pictures[0]
+        if n >= 10:
+            canvas[64 - n : 320 - n, 380 - n : 636 - n] = pictures[1]
+        frames.append(canvas)
+    write_video(tmp_path / "a.mp4", frames, 10, crf=18)
+    sparse = FaceModality(finder_folder=str(finder), size=32, views=32).prepare(tmp_path / "a.mp4")
+    dense = FaceModality(finder_folder=str(finder), size=32, views=32, search_every=1).prepare(tmp_path / "a.mp4")
+    assert np.bincount(sparse.track).tolist() == np.bincount(dense.track).tolist() == [32, 22]
+    np.testing.assert_array_equal(np.sort(sparse.start_s), np.sort(dense.start_s))
+    assert sparse.size is not None
+    assert dense.size is not None
+    assert np.abs(sparse.size - dense.size).max() < 0.25 * dense.size.max()
+
+
+def test_a_clip_is_as_fake_as_its_fake_face(faces, photographs, tmp_path):
+    pictures = [p for p in map(read_image, photographs) if p.shape == (256, 256, 3)][:2]
+    small = np.asarray(Image.fromarray(pictures[1]).resize((160, 160)))
+
+    def clip(name: str, mark: bool) -> str:
+        canvas = np.full((256, 440, 3), 90, np.uint8)
+        canvas[:, :256] = pictures[0]
+        canvas[40:200, 270:430] = small // 2 + np.array([0, 100, 0], np.uint8) * mark  # the "fake" is green
+        write_video(tmp_path / name, [canvas] * 16, 8, crf=12)
+        return str(tmp_path / name)
+
+    def predict(data: np.ndarray) -> np.ndarray:
+        colour = data.astype(np.float64).mean(axis=(1, 2))
+        return (colour[:, 1] - colour[:, [0, 2]].mean(axis=1)) / 10 - 3
+
+    real, fake = (score_file(faces, predict, clip(n, m), views=8) for n, m in (("real.mp4", False), ("fake.mp4", True)))
+    assert real.n_tracks == fake.n_tracks == 2
+    assert real.score is not None
+    assert fake.score is not None
+    assert real.score < 0 < fake.score
+    assert fake.logits is not None
+    assert fake.track is not None
+    assert (fake.logits[fake.track == 0] < 0).all()  # the larger face is not the fake one
+    assert fake.score == pytest.approx(fake.logits[fake.track == 1].mean())
+
+
+def _exif(picture: Image.Image, path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned a quarter clockwise
+    picture.rotate(90, expand=True).save(path, exif=exif, quality=95)
+
+
+def likeness(plain: Views, found: Views, turned: int = 0) -> float:
+    """Correlation of the first crops' grey values; colour moves the box a little, so it is not 1."""
+    a, b = (np.asarray(v.data[0], float).mean(axis=2) for v in (plain, found))
+    return float(np.corrcoef(a.ravel(), np.rot90(b, turned).ravel())[0, 1])
+
+
+PICTURES = {
+    "grey.jpg": lambda p, path: p.convert("L").save(path, quality=95),
+    "grey16.png": lambda p, path: Image.fromarray(np.asarray(p.convert("L")).astype(np.uint16) * 257).save(path),
+    "alpha.png": lambda p, path: p.convert("RGBA").save(path),
+    "alpha.webp": lambda p, path: p.convert("RGBA").save(path, lossless=True),
+    "palette.png": lambda p, path: p.quantize(256).save(path),
+    "cmyk.jpg": lambda p, path: p.convert("CMYK").save(path, quality=95),
+    "turned.jpg": _exif,
+    "odd.png": lambda p, path: p.crop((0, 0, 255, 253)).save(path),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PICTURES))
+def test_pictures_of_every_kind_give_the_same_face(faces, photographs, tmp_path, name):
+    picture = Image.fromarray(next(p for p in map(read_image, photographs) if p.shape == (256, 256, 3)))
+    plain = faces.prepare_image(np.asarray(picture))
+    PICTURES[name](picture, tmp_path / name)
+    found = faces.prepare(tmp_path / name)
+    assert likeness(plain, found) > 0.8 > likeness(plain, found, turned=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"),
+    [
+        ("ten_bit.mp4", "libx265", "yuv420p10le"),
+        ("ten_bit.mkv", "libx264", "yuv422p10le"),
+        ("grey.mp4", "libx264", "gray"),
+        ("alpha.webm", "libvpx-vp9", "yuva420p"),
+        ("full.mp4", "libx264", "yuvj420p"),
+        ("odd.mkv", "libx264", "yuv444p"),
+    ],
+)
+def test_videos_of_every_kind_give_the_same_face(faces, photographs, tmp_path, name, codec, pixels):
+    picture = next(p for p in map(read_image, photographs) if p.shape == (256, 256, 3))
+    plain = faces.prepare_image(picture)
+    if name.startswith("odd"):
+        picture = picture[:253, :255]
+    write_video(tmp_path / name, [picture] * 4, 4, codec, crf=12, pixel_format=pixels)
+    found = faces.prepare(tmp_path / name)
+    assert np.bincount(found.track).tolist() == [4]
+    assert likeness(plain, found) > 0.8 > likeness(plain, found, turned=1)
+
+
 def test_several_people_in_a_picture_largest_first(faces, photographs):
     small, large = (read_image(path) for path in photographs[:2])
-    from PIL import Image
-
     small = np.asarray(Image.fromarray(small).resize((128, 128)))
     canvas = np.full((256, 400, 3), 128, np.uint8)
     canvas[:128, :128] = small

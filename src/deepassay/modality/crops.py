@@ -34,9 +34,13 @@ def crop_square(
     x0, y0 = centre[0] - side / 2, centre[1] - side / 2
     left, top = int(np.floor(x0 - reach)), int(np.floor(y0 - reach))
     right, bottom = int(np.ceil(x0 + side + reach)), int(np.ceil(y0 + side + reach))
-    rows, columns = np.arange(top, bottom).clip(0, height - 1), np.arange(left, right).clip(0, width - 1)
-    inside = rows[0] == top and columns[0] == left and rows[-1] == bottom - 1 and columns[-1] == right - 1
-    region = image[top:bottom, left:right] if inside else image[rows[:, None], columns[None]]
+    outside = (max(0, -top), max(0, bottom - height)), (max(0, -left), max(0, right - width)), (0, 0)
+    if left < width and top < height and right > 0 and bottom > 0:
+        region = image[max(0, top) : bottom, max(0, left) : right]
+        region = np.pad(region, outside, mode="edge") if any(map(any, outside)) else region
+    else:  # far beyond the picture: nothing but border
+        rows, columns = np.arange(top, bottom).clip(0, height - 1), np.arange(left, right).clip(0, width - 1)
+        region = image[rows[:, None], columns[None]]
     box = (x0 - left, y0 - top, x0 - left + side, y0 - top + side)
     resample = Image.Resampling.LANCZOS if smooth else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(np.ascontiguousarray(region)).resize((size, size), resample, box=box))

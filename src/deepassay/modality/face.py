@@ -66,7 +66,7 @@ class FaceModality:
         thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
         max_tracks: int = 4,
         min_track_views: int = 3,
-        search_every: int = 4,
+        search_every: int = 8,
         clip_frames: int = 0,
         threads: int = 1,
     ) -> None:

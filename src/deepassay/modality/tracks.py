@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepassay.modality.crops import crop_aligned
+from deepassay.modality.crops import TEMPLATE, similarity
 
 _PATCH = 32
 _MEMORY = 3  # patches of a track that a new face is compared with
@@ -31,8 +31,30 @@ class Sighting:
 
 def patch_of(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """A coarse look of a face: (1024,) float32 of length 1 (32 x 32 grey, aligned, mean removed)."""
-    crop, _ = crop_aligned(image, landmarks, _PATCH, 0.0, smooth=False)
-    grey = crop.astype(np.float32).mean(axis=2).reshape(-1)
+    from PIL import Image
+
+    factor, shift = similarity(landmarks.astype(np.float64), TEMPLATE * _PATCH)
+    factor = factor if abs(factor) > 1e-3 else 1e-3 + 0j
+    corners = (np.array([0, _PATCH, _PATCH * 1j, _PATCH * (1 + 1j)]) - shift) / factor
+    height, width = image.shape[:2]
+    left, top = int(np.floor(corners.real.min())), int(np.floor(corners.imag.min()))
+    right, bottom = int(np.ceil(corners.real.max())), int(np.ceil(corners.imag.max()))
+    inside = image[max(top, 0) : max(bottom, 1), max(left, 0) : max(right, 1)]
+    if not inside.size:
+        return np.zeros(_PATCH**2, np.float32)
+    # The border is repeated: a dark one would make strangers look alike.
+    beyond = (max(0, -top), max(0, bottom - height)), (max(0, -left), max(0, right - width)), (0, 0)
+    if any(map(any, beyond)):
+        inside = np.pad(inside, beyond, mode="edge")
+    region = Image.fromarray(np.ascontiguousarray(inside))
+    fewer = max(1, min(int(1 / abs(factor)), *region.size))  # means of so many pixels are what one of the patch sees
+    back = 1 / (factor * fewer)
+    offset = (-shift / factor - complex(left, top)) / fewer
+    coefficients = (back.real, -back.imag, offset.real, back.imag, back.real, offset.imag)
+    crop = region.reduce(fewer).transform(
+        (_PATCH, _PATCH), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR
+    )
+    grey = np.asarray(crop, np.float32).mean(axis=2).reshape(-1)
     grey -= grey.mean()
     return grey / max(float(np.linalg.norm(grey)), 1e-6)
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from deepassay.modality.finder import Faces
 
-MAX_FOLLOW_S = 1.0
-_SAME = 0.3
+MAX_FOLLOW_S = 2.5
+_MAX_PIXELS = 32_000_000  # in memory between two searches
+_SAME = 0.3  # intersection over union
 
 
 @dataclass(slots=True)
@@ -37,20 +38,23 @@ def watch(
 ) -> Iterator[Watched]:
     """Frames with their faces, in order.
 
-    A frame is searched in full where it is the ``every``-th since the last that was, or shown more than a second after
-    it, or comes after one without a face, or where a face cannot be followed into it (a cut, an exit). In the others
-    the faces of the frame before are followed. A face that a search finds anew is followed back to the frame after the
-    last search, so that it is not missed where it came in between. Who is who is not decided here: see `tracks.link`.
+    A frame is searched in full where it is the ``every``-th since the last that was, or shown more than `MAX_FOLLOW_S`
+    after it, or comes after one without a face, or where a face cannot be followed into it (a cut, an exit). In the
+    others the faces of the frame before are followed. A face that a search finds anew is followed back to the frame
+    after the last search, so that it is not missed where it came in between; one that comes and goes between two
+    searches is missed. Who is who is not decided here: see `tracks.link`.
 
     Args:
         frames: images (H, W, 3) and times in seconds, in order of time.
         find: faces of a whole picture.
         follow: faces about boxes (m, 4), and whether every one of them led to a face.
-        every: frames from one search to the next at most; 1 searches each. So many frames are in memory.
+        every: frames from one search to the next at most; 1 searches each. So many frames are in memory, fewer where
+            they are larger than 4 million pixels.
     """
     window: list[Watched] = []
     for image, time_s in frames:
-        if window and len(window) < every and time_s - window[0].time_s <= MAX_FOLLOW_S:
+        room = min(every, max(1, _MAX_PIXELS // (image.shape[0] * image.shape[1])))
+        if window and len(window) < room and time_s - window[0].time_s <= MAX_FOLLOW_S:
             known = window[-1].faces
             if len(known):
                 faces, complete = follow(image, known.boxes)
