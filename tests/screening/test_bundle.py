@@ -340,3 +340,21 @@ def test_unpacked_graphs_go_with_the_bundle(folder):
 def test_a_device_that_is_not_there_is_an_error(folder):
     with pytest.raises(MissingDependencyError, match="no CUDAExecutionProvider here"):
         Bundle.load(folder, provider="CUDAExecutionProvider").check()
+
+
+def test_a_zip_with_a_nameless_member_is_refused(tmp_path, square, bundle_parts):
+    write_bundle(tmp_path / "b.zip", **bundle_parts(square))
+    with zipfile.ZipFile(tmp_path / "b.zip", "a") as archive:
+        archive.writestr(zipfile.ZipInfo("x"), b"")
+    # What a fuzz run found: a member whose name is empty made the standard library's reader stumble.
+    content = (tmp_path / "b.zip").read_bytes()
+    at = content.rindex(b"PK\x01\x02")
+    named = bytearray(content)
+    named[at + 28 : at + 30] = b"\0\0"
+    named[at + 46 : at + 47] = b""
+    end = named.rindex(b"PK\x05\x06")
+    size = int.from_bytes(named[end + 12 : end + 16], "little")
+    named[end + 12 : end + 16] = (size - 1).to_bytes(4, "little")
+    (tmp_path / "b.zip").write_bytes(named)
+    with pytest.raises(BundleError):
+        Bundle.load(tmp_path / "b.zip")

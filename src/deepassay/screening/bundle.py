@@ -5,8 +5,10 @@ import json
 import os
 import re
 import stat
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -411,7 +413,7 @@ def _read(place: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(place) as archive:
             return _read_zip(place, archive)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError, zlib.error, struct.error) as error:
         raise BundleError(
             f"{place}: not a readable zip ({error})", hint="give the folder or zip that `deepassay export` wrote"
         ) from error
@@ -432,7 +434,7 @@ def _read_folder(place: Path) -> dict[str, bytes]:
 
 
 def _read_zip(place: Path, archive: zipfile.ZipFile) -> dict[str, bytes]:
-    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
     for entry in archive.infolist():
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR) or entry.flag_bits & 1:
             raise BundleError(f"{place}: {entry.filename} is a link, encrypted or no plain file", hint=_AGAIN)
@@ -442,7 +444,7 @@ def _read_zip(place: Path, archive: zipfile.ZipFile) -> dict[str, bytes]:
         with archive.open(entry) as stream:
             try:
                 out[entry.filename] = stream.read(entry.file_size + 1)
-            except (zipfile.BadZipFile, EOFError) as error:
+            except (zipfile.BadZipFile, EOFError, zlib.error) as error:
                 raise BundleError(f"{place}: {entry.filename} was altered ({error})", hint=_AGAIN) from error
         if len(out[entry.filename]) != entry.file_size:
             raise BundleError(f"{place}: {entry.filename} is not of the size that the zip says", hint=_AGAIN)
