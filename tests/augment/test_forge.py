@@ -146,3 +146,36 @@ def test_forging_keeps_pace_with_training():
         forge(data, np.random.default_rng(seed))
         times.append(time.process_time() - start)
     assert np.median(times) < 0.015  # 2 ms on a quiet core; the margin is for busy machines
+
+
+@pytest.mark.parametrize("forge", FORGES[:2], ids=["sbi", "blend"])
+def test_a_clip_is_forged_by_the_same_draws_in_every_frame(forge):
+    one = views(2)
+    still = Views(
+        np.repeat(one.data[:, None], 3, axis=1), one.start_s, one.quality, one.track,
+        np.repeat(one.landmarks[:, None], 3, axis=1), one.size,
+    )  # fmt: skip
+    points = still.landmarks + np.array([0, 3, 6], np.float32)[None, :, None, None]
+    moved = Views(still.data, one.start_s, one.quality, one.track, points, one.size)
+    partner = Views(
+        still.data[::-1].copy(), one.start_s, one.quality, one.track, still.landmarks[::-1].copy(), one.size
+    )
+    pair = forge(still, np.random.default_rng(1), partner)
+    assert pair.fake.shape == still.data.shape
+    assert pair.mask.shape == still.data.shape[:4]
+    for frame in (1, 2):
+        np.testing.assert_array_equal(pair.fake[:, frame], pair.fake[:, 0])
+    assert not np.array_equal(pair.mask[0, 0], pair.mask[1, 0])  # clips are forged apart
+    follows = forge(moved, np.random.default_rng(1), partner).mask
+    centres = [np.average(np.arange(128), weights=mask.sum(0)) for mask in follows[0]]
+    np.testing.assert_allclose(np.diff(centres), 3, atol=0.5)  # and the blend goes with the face
+
+
+def test_a_clip_is_augmented_by_the_same_draws_in_every_frame():
+    clips = np.repeat(views(2).data[:, None], 3, axis=1)
+    out, masks = FaceAugment().with_mask(clips, np.zeros(clips.shape[:4], np.float32), np.random.default_rng(1))
+    assert out.shape == clips.shape
+    assert masks.shape == clips.shape[:4]
+    np.testing.assert_array_equal(out[:, 0], out[:, 2])
+    assert not np.array_equal(out[0], out[1])
+    np.testing.assert_array_equal(out, FaceAugment()(clips, np.random.default_rng(1)))

@@ -16,7 +16,7 @@ from deepassay.augment.launder import (
 )  # fmt: skip
 from deepassay.errors import ConfigError
 from deepassay.manipulation.blending import turn_hue
-from deepassay.media.processing import PICTURE_LADDERS, launder, picture_ladder
+from deepassay.media.processing import PICTURE_LADDERS, blurred, launder, picture_ladder
 
 
 def span(name: str, value: Sequence[float], low: float, high: float) -> tuple[float, float]:
@@ -84,15 +84,30 @@ class FaceAugment:
             raise ConfigError(f"augment: ladders are {dict(ladders)}", hint="give each ladder a weight of at least 0")
 
     def __call__(self, data: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Faces uint8 (k, H, W, 3) -> the same shape, each view changed by its own draws from ``rng``."""
+        """Faces uint8 (k, H, W, 3), or clips (k, frames, H, W, 3) -> the same shape, each view by its own draws."""
         with one_thread():
-            return np.stack([self._one(view, None, rng)[0] for view in data])
+            return np.stack([self._view(view, None, rng)[0] for view in data])
 
     def with_mask(self, data: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Faces and blending masks (k, H, W) float32 -> both, mirrored and cropped alike; the draws of `__call__`."""
         with one_thread():
-            pairs = [self._one(view, torch.from_numpy(m)[None], rng) for view, m in zip(data, mask, strict=True)]
-        return np.stack([view for view, _ in pairs]), np.stack([m[0].numpy() for _, m in pairs if m is not None])
+            pairs = [self._view(view, m, rng) for view, m in zip(data, mask, strict=True)]
+        return np.stack([view for view, _ in pairs]), np.stack([m for _, m in pairs if m is not None])
+
+    def _view(
+        self, view: np.ndarray, mask: np.ndarray | None, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """One view (H, W, 3), or a clip (frames, H, W, 3) whose frames are all changed by the same draws."""
+        if view.ndim == 3:
+            out, bent = self._one(view, None if mask is None else torch.from_numpy(mask)[None], rng)
+            return out, None if bent is None else bent[0].numpy()
+        seed = int(rng.integers(2**63))
+        frames = [
+            self._view(frame, None if mask is None else mask[i], np.random.Generator(np.random.Philox(seed)))
+            for i, frame in enumerate(view)
+        ]
+        masks = [m for _, m in frames if m is not None]
+        return np.stack([frame for frame, _ in frames]), np.stack(masks) if masks else None
 
     def _one(
         self, view: np.ndarray, mask: torch.Tensor | None, rng: np.random.Generator
@@ -113,12 +128,13 @@ class FaceAugment:
         turn = uniform(rng, self.hue)
         if rng.random() < self.grey:
             picture = F.rgb_to_grayscale(picture, num_output_channels=3)
-        if rng.random() < self.blur:
-            sigma = uniform(rng, self.blur_sigma)
-            picture = F.gaussian_blur(picture, [2 * round(3 * sigma) + 1] * 2, [sigma, sigma])
+        soften = rng.random() < self.blur
+        sigma = uniform(rng, self.blur_sigma)
         if rng.random() < self.resample:
             picture = resample_picture(picture, uniform(rng, self.resample_factor))
         out = as_view(picture)
+        if soften:
+            out = blurred(out, sigma)
         if self.hue[1]:
             out = turn_hue(out, turn)
         if rng.random() < self.noise:

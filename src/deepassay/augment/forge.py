@@ -1,6 +1,6 @@
 """Forges: fakes made from real faces while training, one pair at a time, with the mask of what was blended."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,8 +18,9 @@ from deepassay.manipulation.blending import (
     deform,
     describe_face,
     fit_mean_face,
+    hull_points,
     match_colours,
-    outline,
+    place,
     soft_mask,
     warp,
 )
@@ -32,7 +33,8 @@ class Forged:
     """A pair for each of k views.
 
     Args:
-        real: (k, *shape), to be learnt as real: the views themselves, or a copy changed as a whole.
+        real: (k, *shape), to be learnt as real: the views themselves, or a copy changed as a whole. Clips keep their
+            axis of frames, here and in the masks.
         fake: (k, *shape), equal to ``real`` where the mask is 0.
         mask: (k, h, w) float32 in [0, 1], the weight of what was blended in; None where there is no such thing.
     """
@@ -78,7 +80,7 @@ class NoForge:
 
 
 def _landmarks(views: Views) -> np.ndarray:
-    if views.landmarks is None or views.data.dtype != np.uint8 or views.data.ndim != 4:
+    if views.landmarks is None or views.data.dtype != np.uint8 or views.data.ndim not in (4, 5):
         raise ConfigError(
             f"views {views.data.dtype} {views.data.shape} without landmarks cannot be blended",
             hint="forges of this kind need faces with five landmarks (modality=face); use forge=none for voices",
@@ -115,8 +117,8 @@ class _Blended:
     def _mask(self, fit: Fit, size: tuple[int, int], rng: np.random.Generator, move: np.ndarray | None) -> Image.Image:
         """A hull, deformed, moved by an affine map (2, 3), softened and scaled to a blending ratio."""
         hull = self.hulls[int(rng.choice(len(self.hulls), p=self.hull_weights))]
-        points = outline(fit, hull, grow=rng.uniform(*self.grow))
-        points = deform(points, fit, rng.uniform(*self.elastic), rng)
+        points = hull_points(hull, grow=rng.uniform(*self.grow))
+        points = place(deform(points, rng.uniform(*self.elastic), rng), fit)
         if move is not None:
             points = points @ move[:, :2].T + move[:, 2]
         erode, blur = rng.uniform(*self.erode) * fit.scale, rng.uniform(*self.blur) * fit.scale
@@ -124,14 +126,23 @@ class _Blended:
         return soft_mask(points, size, erode_px=erode, blur_px=blur, ratio=ratio)
 
 
-def _pair(target: Image.Image, source: Image.Image, mask: Image.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pair(target: Image.Image, source: Image.Image, mask: Image.Image) -> "Pair":
     fake = Image.composite(source, target, mask)
     return np.asarray(target), np.asarray(fake), np.asarray(mask, np.float32) / np.float32(255)
 
 
-def _stack(pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Forged:
+Pair = tuple[np.ndarray, np.ndarray, np.ndarray]  # real, fake, mask
+
+
+def _stack(pairs: list[Pair]) -> Pair:
     real, fake, mask = zip(*pairs, strict=True)
-    return Forged(np.stack(real), np.stack(fake), np.stack(mask))
+    return np.stack(real), np.stack(fake), np.stack(mask)
+
+
+def _each_frame(clip: np.ndarray, rng: np.random.Generator, make: Callable[[int, np.random.Generator], Pair]) -> Pair:
+    """The frames of a clip (frames, H, W, 3) forged by the same draws, so that the blend moves with the face."""
+    seed = int(rng.integers(2**63))
+    return _stack([make(i, np.random.Generator(np.random.Philox(seed))) for i in range(len(clip))])
 
 
 class SelfBlended(_Blended):
@@ -159,7 +170,7 @@ class SelfBlended(_Blended):
         ConfigError: a value out of range.
     """
 
-    names = ("sbi",)
+    names: tuple[str, ...] = ("sbi",)
     needs_partner = False
 
     def __init__(
@@ -177,11 +188,11 @@ class SelfBlended(_Blended):
 
     def __call__(self, views: Views, rng: np.random.Generator, partner: Views | None = None) -> Forged:
         """See `Forge`. Raises ConfigError where views have no landmarks."""
-        return _stack([self._one(v, p, rng) for v, p in zip(views.data, _landmarks(views), strict=True)])
+        return Forged(*_stack([self._one(v, p, rng) for v, p in zip(views.data, _landmarks(views), strict=True)]))
 
-    def _one(
-        self, view: np.ndarray, points: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _one(self, view: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> Pair:
+        if view.ndim == 4:
+            return _each_frame(view, rng, lambda i, same: self._one(view[i], points[i], same))
         height, width = view.shape[:2]
         fit = fit_mean_face(points, (height, width))
         on_source, smooth = rng.random() < 0.5, rng.random() < 0.5
@@ -217,7 +228,7 @@ class CrossBlended(_Blended):
         ConfigError: a value out of range.
     """
 
-    names = ("blend",)
+    names: tuple[str, ...] = ("blend",)
     needs_partner = True
 
     def __init__(
@@ -247,12 +258,17 @@ class CrossBlended(_Blended):
         for i, view in enumerate(views.data):
             j = i % len(partner)
             pairs.append(self._one(view, points[i], partner.data[j], others[j], rng))
-        return _stack(pairs)
+        return Forged(*_stack(pairs))
 
     def _one(
         self, view: np.ndarray, points: np.ndarray, donor: np.ndarray, donor_points: np.ndarray,
         rng: np.random.Generator,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    ) -> Pair:  # fmt: skip
+        if view.ndim == 4:
+            n = len(donor)
+            return _each_frame(
+                view, rng, lambda i, same: self._one(view[i], points[i], donor[i % n], donor_points[i % n], same)
+            )
         height, width = view.shape[:2]
         fit = fit_mean_face(points, (height, width))
         restyled, smooth, completeness = rng.random() < self.restyled, rng.random() < 0.5, rng.uniform(*self.match)

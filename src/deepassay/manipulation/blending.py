@@ -78,34 +78,36 @@ def fit_mean_face(landmarks: np.ndarray, size: tuple[int, int]) -> Fit:
     return Fit(matrix, scale)
 
 
-def outline(fit: Fit, hull: str, *, grow: float = 1.0) -> np.ndarray:
-    """A hull of `HULLS` on a fitted face, with 5 points per edge: (m, 2) pixels."""
+def hull_points(hull: str, *, grow: float = 1.0) -> np.ndarray:
+    """A hull of `HULLS` with 5 points per edge: (m, 2) in the mean face's units."""
     corners = HULLS[hull]
     centre = corners.mean(0)
     corners = (corners - centre) * grow + centre
     steps = np.linspace(0, 1, 5, endpoint=False)[None, :, None]
-    points = (corners[:, None] * (1 - steps) + np.roll(corners, -1, axis=0)[:, None] * steps).reshape(-1, 2)
+    return (corners[:, None] * (1 - steps) + np.roll(corners, -1, axis=0)[:, None] * steps).reshape(-1, 2)
+
+
+def place(points: np.ndarray, fit: Fit) -> np.ndarray:
+    """Points (m, 2) of the mean face in pixels of the view."""
     return points @ fit.matrix[:, :2].T + fit.matrix[:, 2]
 
 
-def deform(points: np.ndarray, fit: Fit, amount: float, rng: np.random.Generator) -> np.ndarray:
-    """Elastic deformation of an outline (m, 2): displaced by a smooth random field of ``amount`` eye distances (RMS).
+_GRID = np.arange(-2.5, 2.51, 0.25)  # eye distances; a hull reaches 1.8 at most, growth included
 
-    The field is Gaussian-filtered white noise (Simard et al., ICDAR 2003), here on a grid of a quarter eye distance,
-    looked up at the outline alone: inside a mask it changes nothing.
+
+def deform(points: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    """Elastic deformation of a hull (m, 2), displaced by a smooth random field of RMS ``amount``; in eye distances.
+
+    The field is Gaussian-filtered white noise (Simard et al., ICDAR 2003), here on a grid of a quarter eye distance
+    that lies on the mean face, so that it turns and moves with the face; it is looked up at the outline alone, since
+    inside a mask it would change nothing.
     """
-    step = 0.25 * fit.scale
-    low = points.min(0) - 2 * step
-    n_x, n_y = (np.ceil((points.max(0) + 2 * step - low) / step).astype(int) + 1).tolist()
-    noise = rng.standard_normal((2, n_y, n_x))
-    x, y = (points - low).T / step
+    noise = rng.standard_normal((2, len(_GRID), len(_GRID)))
     # A Gaussian of one grid step around each point, separable, scaled to unit variance.
-    across = np.exp(-0.5 * (np.arange(n_x)[None] - x[:, None]) ** 2)
-    down = np.exp(-0.5 * (np.arange(n_y)[None] - y[:, None]) ** 2)
-    across /= np.sqrt((across**2).sum(1, keepdims=True))
-    down /= np.sqrt((down**2).sum(1, keepdims=True))
-    field = np.einsum("py,cyx,px->pc", down, noise, across)
-    return points + amount * fit.scale * field
+    across, down = (np.exp(-0.5 * np.square((_GRID[None] - points[:, i, None]) / 0.25)) for i in (0, 1))
+    across /= np.sqrt(np.square(across).sum(1, keepdims=True))
+    down /= np.sqrt(np.square(down).sum(1, keepdims=True))
+    return points + amount * np.einsum("py,cyx,px->pc", down, noise, across, optimize=True)
 
 
 def soft_mask(
@@ -271,7 +273,7 @@ def describe_face(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     plain = similarity(points, MEAN_FIVE) if np.ptp(points, axis=0).max() > 1 else np.zeros((2, 3))
     shape = points @ plain[:, :2].T + plain[:, 2]
     mask = Image.new("L", (size[1], size[0]), 0)
-    ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in outline(fit, "inner")], fill=255)
+    ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in place(hull_points("inner"), fit)], fill=255)
     inside = np.asarray(mask) > 0
     colour = picture[inside].mean(0) if inside.any() else picture.reshape(-1, 3).mean(0)
     r, g, b = np.log(np.maximum(colour, 1.0)).tolist()

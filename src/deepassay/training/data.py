@@ -260,7 +260,7 @@ class _TrainSet(Dataset[Item]):
 
     def _known(self, data: np.ndarray, label: int) -> np.ndarray:
         """Masks (k, h, w) of views that nothing was blended into by a forge."""
-        return np.full(data.shape[:3], 0.0 if label == REAL else np.nan, np.float32)
+        return np.full(data.shape[:-1], 0.0 if label == REAL else np.nan, np.float32)
 
 
 def _collate_train(items: list[Item]) -> TrainBatch:
