@@ -18,7 +18,7 @@ from deepassay.errors import AssayError, ConfigError, ManifestError
 from deepassay.files import sha256_file
 from deepassay.labels import Status, Unusable
 from deepassay.manifest import Manifest
-from deepassay.store import Store, prepare_store
+from deepassay.store import Store, merge_stores, prepare_store
 
 TESTS = Path(__file__).parent
 sys.path.append(str(TESTS))  # spawned workers import the stand-ins by name
@@ -85,11 +85,49 @@ def test_every_sample_is_accounted_for(tmp_path, manifest):
         store.views("nobody")
 
 
-def test_workers_do_not_change_a_byte(tmp_path, manifest):
+def test_workers_and_shards_do_not_change_a_byte(tmp_path, manifest):
     manifest = with_tricks(manifest, ("silent", "boom"))
     quiet(manifest, Patches(), tmp_path / "alone")
-    quiet(manifest, Patches(), tmp_path / "together", workers=2)
-    assert tree(tmp_path / "alone") == tree(tmp_path / "together")
+    for workers in (1, 2, 4):
+        quiet(manifest, Patches(), tmp_path / f"{workers}", workers=workers)
+        assert tree(tmp_path / "alone") == tree(tmp_path / f"{workers}")
+    for part in (2, 0, 1):
+        quiet(manifest, Patches(), tmp_path / "thirds", shard=(part, 3))
+    assert tree(tmp_path / "alone") == tree(tmp_path / "thirds")
+
+
+def test_parts_made_in_folders_of_their_own_are_merged(tmp_path, manifest):
+    quiet(manifest, Patches(), tmp_path / "whole")
+    folders = [tmp_path / f"part{i}" for i in range(3)]
+    for i in (0, 2):
+        assert not quiet(manifest, Patches(), folders[i], shard=(i, 3)).complete
+    with pytest.raises(ConfigError, match=r"part1: no store"):
+        merge_stores(manifest, Patches(), tmp_path / "merged", folders, shard_samples=4)
+    with pytest.raises(AssayError, match=r"1 of 3 files of views are missing, the first is 00001-of-00003"):
+        merge_stores(manifest, Patches(), tmp_path / "merged", [folders[0], folders[2]], shard_samples=4)
+    assert not (tmp_path / "merged" / "store.json").exists()
+    quiet(manifest, Patches(), folders[1], shard=(1, 3))
+    assert merge_stores(manifest, Patches(), tmp_path / "merged", folders, shard_samples=4).complete
+    assert tree(tmp_path / "merged") == tree(tmp_path / "whole")
+    other = tmp_path / "other"
+    quiet(manifest, Patches(version="2"), other, shard=(1, 3))
+    with pytest.raises(ConfigError, match="another preparation fingerprint"):
+        merge_stores(manifest, Patches(), tmp_path / "merged2", [folders[0], other], shard_samples=4)
+
+
+def test_a_part_is_prepared_by_one_process_at_a_time(tmp_path, manifest):
+    class Meddling(Patches):
+        def prepare(self, path):
+            if not caught:
+                caught.append(None)
+                with pytest.raises(AssayError, match=r"another process is preparing part 1 of 1") as error:
+                    quiet(manifest, Patches(), tmp_path / "store")
+                caught[0] = error
+            return super().prepare(path)
+
+    caught: list = []
+    assert quiet(manifest, Meddling(), tmp_path / "store").complete
+    assert caught[0] is not None
 
 
 def test_a_dying_or_endless_worker_costs_one_sample(tmp_path, manifest):
@@ -150,10 +188,74 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, manifest, workers):
     manifest.file(slow).write_bytes(whole)
     journal.unlink()
     store = quiet(manifest, Patches(journal=str(journal)), tmp_path / "store", shard_samples=2)
-    assert journal.read_text().split() == [f"{i:03d}.bin" for i in range(4, 10)]  # nothing twice, nothing lost
+    assert journal.read_text().split() == [f"{i:03d}.bin" for i in range(5, 10)]  # nothing twice, nothing lost
     assert store.counts == {"ok": 10}
     quiet(manifest, Patches(), tmp_path / "fresh", shard_samples=2)
     assert tree(tmp_path / "store") == tree(tmp_path / "fresh")
+
+
+RANDOM = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from deepassay.manifest import Manifest
+from deepassay.store import prepare_store
+from stand_ins import Patches
+
+class Slow(Patches):
+    def prepare(self, path):
+        time.sleep(0.02)
+        return super().prepare(path)
+
+if __name__ == "__main__":
+    manifest = Manifest.read_parquet({table!r}, {root!r})
+    prepare_store(manifest, Slow(journal={journal!r}), {store!r}, workers={workers}, shard_samples=7, progress=False)
+"""
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.full)])
+def test_killed_at_random_moments_the_store_is_the_same(tmp_path, workers):
+    manifest = write_samples(tmp_path / "media", Patches(), 60, split="train", views=3)
+    manifest.to_parquet(tmp_path / "manifest.parquet")
+    journal, script = tmp_path / "journal", tmp_path / "go.py"
+    script.write_text(
+        RANDOM.format(
+            tests=str(TESTS), table=str(tmp_path / "manifest.parquet"), root=str(manifest.root), journal=str(journal),
+            store=str(tmp_path / "store"), workers=workers,
+        )
+    )  # fmt: skip
+    rng, kills = np.random.default_rng(workers), 0
+    while True:
+        before = len(journal.read_text().split()) if journal.is_file() else 0
+        process = subprocess.Popen([sys.executable, str(script)])
+        while process.poll() is None and (not journal.is_file() or len(journal.read_text().split()) == before):
+            time.sleep(0.01)
+        try:
+            process.wait(timeout=float(rng.uniform(0.05, 0.5)))
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+    assert process.returncode == 0
+    assert kills >= 2
+    counts = [journal.read_text().split().count(f"{i:03d}.bin") for i in range(60)]
+    assert min(counts) >= 1  # none lost
+    assert sum(counts) - 60 <= kills * max(1, 8 * workers)  # none redone but those that were under way
+    quiet(manifest, Patches(), tmp_path / "fresh", shard_samples=7)
+    assert tree(tmp_path / "store") == tree(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 700, -300, -12, -3])
+def test_a_part_file_cut_anywhere_is_gone_on_with(tmp_path, manifest, keep):
+    quiet(manifest, Patches(), tmp_path / "fresh")
+    store = tmp_path / "store"
+    shutil.copytree(tmp_path / "fresh", store)
+    shard = store / "shards" / "00001-of-00003.arrow"
+    data = shard.read_bytes()
+    shard.unlink()
+    shard.with_name(f".{shard.name}.part").write_bytes(data[:keep] if keep else b"")
+    quiet(manifest, Patches(), store)
+    assert tree(store) == tree(tmp_path / "fresh")
 
 
 def test_another_preparation_is_refused_by_name(tmp_path, manifest):

@@ -1,5 +1,6 @@
 """Store: prepared views on disk, written one finished Arrow file at a time, resumable, read through memory maps."""
 
+import errno
 import io
 import json
 import multiprocessing
@@ -286,6 +287,31 @@ def _batches(path: Path) -> list[pa.RecordBatch]:
         ) from error
 
 
+def _part(path: Path) -> Path:
+    """Where a shard grows until it is whole."""
+    return path.with_name(f".{path.name}.part")
+
+
+def _salvage(path: Path, samples: Sequence[Sample]) -> tuple[int, int]:
+    """How many of a shard's samples an unfinished run left behind whole, and where in its part file they end."""
+    part, done, end = _part(path), 0, 0
+    if not part.is_file():
+        return 0, 0
+    with pa.OSFile(str(part), "rb") as source:
+        try:
+            if not pa.ipc.read_schema(source).equals(RECORD):
+                return 0, 0
+            end = source.tell()
+            for sample in samples:
+                batch = pa.ipc.read_record_batch(pa.ipc.read_message(source), RECORD)
+                if batch.num_rows != 1 or batch.column("key")[0].as_py() != sample_key(sample):
+                    break
+                done, end = done + 1, source.tell()
+        except (OSError, EOFError, pa.ArrowInvalid):
+            return done, end  # the rest was being written when the run ended
+    return done, end
+
+
 def _finished(path: Path, samples: Sequence[Sample]) -> bool:
     """Whether a shard is there and holds exactly these samples; a damaged one counts as not there and is made again."""
     if not path.is_file():
@@ -328,8 +354,8 @@ def prepare_store(
 ) -> "Store":  # fmt: skip
     """Prepare every sample of a manifest once, and keep the outcome: views, or a status with its reason.
 
-    Work goes on where an earlier run was killed; what that run finished is not redone. The files are the same, byte for
-    byte, whatever ``workers`` is.
+    Work goes on where an earlier run was killed; what that run finished is not redone, only the samples that it had
+    under way. The files are the same, byte for byte, whatever ``workers`` and ``shard`` are.
 
     Args:
         manifest: samples of one modality, in any split, labelled or not; labels are not stored.
@@ -366,34 +392,145 @@ def prepare_store(
     write_json(folder / PLAN, plan)
     groups = [samples[i : i + shard_samples] for i in range(0, len(samples), shard_samples)]
     names = [_shard_name(i, len(groups)) for i in range(len(groups))]
-    mine = range(part, len(groups), parts)
-    todo = [i for i in mine if not _finished(folder / names[i], groups[i])]
-    queue = [sample for i in todo for sample in groups[i]]
-    itemsize = 1 if modality.name == "face" else 4
-    least = float(np.prod(modality.input_shape)) * itemsize if coder.name == "raw" else 0.0
-    _check_space(folder, least * len(queue))
-    if queue:
-        if workers:
-            records = _prepare_in_processes(queue, manifest.root, modality, coder, workers, timeout_s)
-        else:
-            records = (_prepare_one(sample, manifest.root, modality, coder) for sample in queue)
-        total = sum(len(groups[i]) for i in mine)
-        written = made = 0
-        with _progress(total, total - len(queue), f"preparing {modality.name} views", progress) as step:
-            for i in todo:
-                for stale in (folder / "shards").glob(f".{Path(names[i]).name}.*.part"):
-                    stale.unlink()  # of a run that was killed: only one run makes a given shard
-                with atomic_path(folder / names[i]) as temporary:
-                    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, RECORD) as writer:
-                        for _ in groups[i]:
-                            writer.write_batch(pa.RecordBatch.from_pylist([next(records)], schema=RECORD))
-                            step()
-                    written += temporary.stat().st_size
-                made += len(groups[i])
-                _check_space(folder, written / made * (len(queue) - made))
+    with _alone(folder, part, parts):
+        mine = range(part, len(groups), parts)
+        todo = [i for i in mine if not _finished(folder / names[i], groups[i])]
+        whole = {i: _salvage(folder / names[i], groups[i]) for i in todo}
+        queue = [sample for i in todo for sample in groups[i][whole[i][0] :]]
+        itemsize = 1 if modality.name == "face" else 4
+        least = float(np.prod(modality.input_shape)) * itemsize if coder.name == "raw" else 0.0
+        _check_space(folder, least * len(queue))
+        if todo:
+            if workers and queue:
+                records = _prepare_in_processes(queue, manifest.root, modality, coder, workers, timeout_s)
+            else:
+                records = (_prepare_one(sample, manifest.root, modality, coder) for sample in queue)
+            total = sum(len(groups[i]) for i in mine)
+            written = made = 0
+            with _progress(total, total - len(queue), f"preparing {modality.name} views", progress) as step:
+                for i in todo:
+                    count, end = whole[i]
+                    _write_shard(folder / names[i], end, (next(records) for _ in groups[i][count:]), step)
+                    written += (folder / names[i]).stat().st_size - end
+                    made += len(groups[i]) - count
+                    _check_space(folder, written / max(1, made) * (len(queue) - made))
     if all((folder / name).is_file() for name in names):
         _close(folder, plan, names, manifest)
     return Store.open(folder, modality=modality, manifest=manifest, incomplete=parts > 1)
+
+
+@contextmanager
+def _alone(folder: Path, part: int, parts: int) -> Iterator[None]:
+    """Refuse a second run of the same part at the same time: both would write the same file."""
+    path = folder / f".{part}-of-{parts}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as stream:
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise AssayError(
+                f"{folder}: another process is preparing part {part + 1} of {parts} of this store",
+                hint="wait for it, or give each process another shard=i/n",
+            ) from error
+        yield
+    path.unlink(missing_ok=True)
+
+
+_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # of an Arrow stream
+
+
+def _write_shard(path: Path, end: int, records: Iterator[dict[str, Any]], step: Any) -> None:
+    """Go on with a part file where what it holds ends, and give it its name when it is whole.
+
+    Every record is written out when it comes, so that a killed run loses only what it was working on.
+    """
+    part = _part(path)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(part, "r+b" if part.is_file() else "wb", buffering=0) as sink:
+            sink.truncate(end)
+            sink.seek(end)
+            if not end:
+                _put(sink, RECORD.serialize())
+            for record in records:
+                _put(sink, pa.RecordBatch.from_pylist([record], schema=RECORD).serialize())
+                step()
+            _put(sink, _END)
+            os.fsync(sink.fileno())
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise AssayError(
+            f"{path}: no space left on the disk",
+            hint="free some space and run the same command again, finished work is kept",
+        ) from error
+    os.replace(part, path)
+
+
+def _put(sink: Any, data: Any) -> None:
+    """Write all of it: an unbuffered file may take less than it is given."""
+    left = memoryview(data)
+    while len(left):
+        left = left[sink.write(left) :]
+
+
+def merge_stores(
+    manifest: Manifest, modality: Modality, folder: str | Path, parts: Sequence[str | Path], *,
+    encoding: str = "raw", quality: int = 95, shard_samples: int = 64,
+) -> "Store":  # fmt: skip
+    """Put together what several machines prepared with ``shard=i/n`` in folders of their own, or check and close what
+    they prepared in one; nothing is prepared here.
+
+    Args:
+        manifest, modality, encoding, quality, shard_samples: as given to `prepare_store` there.
+        folder: of the whole store; made if absent.
+        parts: folders of the partial stores; their files are linked where that is possible and else copied.
+
+    Raises:
+        ConfigError: a part is of another preparation, content or encoding; names which.
+        AssayError: files are still missing; names them.
+    """
+    coder = _Encoding(encoding, quality)
+    coder.check(modality)
+    folder, samples = Path(folder), list(manifest)
+    plan = _plan(samples, modality, coder, shard_samples)
+    for place in [folder, *map(Path, parts)]:
+        if place != folder and not (place / PLAN).is_file():
+            raise ConfigError(
+                f"{place}: no store of prepared views there", hint="name the folders that prepare printed"
+            )
+        _check_plan(place, plan)
+    write_json(folder / PLAN, plan)
+    groups = [samples[i : i + shard_samples] for i in range(0, len(samples), shard_samples)]
+    names = [_shard_name(i, len(groups)) for i in range(len(groups))]
+    missing: list[str] = []
+    for name, group in zip(names, groups, strict=True):
+        if _finished(folder / name, group):
+            continue
+        found = next((Path(p) / name for p in parts if _finished(Path(p) / name, group)), None)
+        if found is None:
+            missing.append(Path(name).name)
+            continue
+        with atomic_path(folder / name) as temporary:
+            temporary.unlink(missing_ok=True)
+            try:
+                os.link(found, temporary)
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(found, temporary)
+    if missing:
+        raise AssayError(
+            f"{folder}: {len(missing)} of {len(names)} files of views are missing, the first is {missing[0]}",
+            hint="run prepare with the shards that are not done yet (shard=i/n), then merge again",
+        )
+    _close(folder, plan, names, manifest)
+    return Store.open(folder, modality=modality, manifest=manifest)
 
 
 def _check_samples(manifest: Manifest, samples: Sequence[Sample], modality: Modality) -> None:
@@ -525,6 +662,12 @@ class Store:
     def complete(self) -> bool:
         """All shards are there and the index is closed."""
         return "shards" in self.head
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Files of views that are there, and how many make the whole."""
+        count = int(self.head["n_shards"])
+        return sum((self.folder / _shard_name(i, count)).is_file() for i in range(count)), count
 
     @property
     def fingerprint(self) -> str:

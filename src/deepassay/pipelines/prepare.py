@@ -1,21 +1,22 @@
 """prepare: read a corpus, split it, look for leaks and prepare its views once for everything that follows."""
 
 import logging
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepassay.errors import ManifestError
+from deepassay.errors import ConfigError, ManifestError
 from deepassay.files import cache_folder, slug
 from deepassay.manifest import Manifest
 from deepassay.modality.views import Modality
 from deepassay.pipelines.build import build, take
 from deepassay.pipelines.terminal import terminal
 from deepassay.splits import assert_disjoint
-from deepassay.store import Store, prepare_store
+from deepassay.store import Store, merge_stores, prepare_store
 
 log = logging.getLogger(__name__)
-KEYS = {"corpus", "modality", "split", "store", "seed", "name"}
+KEYS = {"corpus", "modality", "split", "store", "seed", "name", "shard", "merge"}
 
 
 def ensure_finder(modality: Mapping[str, Any]) -> None:
@@ -74,12 +75,34 @@ def split_corpus(config: Mapping[str, Any], manifest: Manifest, *, real_only: Co
     return out
 
 
-def open_store(config: Mapping[str, Any], manifest: Manifest, modality: Modality) -> Store:
-    """Prepare every sample's views, or go on with, or reuse, what an earlier command prepared."""
+def open_store(
+    config: Mapping[str, Any], manifest: Manifest, modality: Modality, *, shard: tuple[int, int] = (0, 1)
+) -> Store:
+    """Prepare every sample's views, or go on with, or reuse, what an earlier command prepared.
+
+    Args:
+        shard: (i, n) with 0 <= i < n: only the i-th of n parts; the store is complete when all were made.
+    """
+    folder, options = _store_options(config, manifest, modality)
+    workers = int(config.get("workers", 0))
+    return prepare_store(manifest, modality, folder, workers=workers, shard=shard, **options)
+
+
+def _store_options(config: Mapping[str, Any], manifest: Manifest, modality: Modality) -> tuple[Path, dict[str, Any]]:
+    """The store's folder, and what shapes its files."""
     encoding = str(config.get("encoding", "raw"))
     name = f"{slug(manifest.name)}-{manifest.hash[:12]}-{modality.fingerprint[:12]}-{encoding}"
     folder = Path(config.get("store_folder") or cache_folder() / "stores") / name
-    return prepare_store(manifest, modality, folder, workers=int(config.get("workers", 0)), encoding=encoding)
+    options = {key: int(config[key]) for key in ("quality", "shard_samples") if config.get(key) is not None}
+    return folder, {"encoding": encoding, **options}
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """(i - 1, n) from "i/n". Raises ConfigError where that is not a part of a whole."""
+    match = re.fullmatch(r"(\d+)/(\d+)", str(text).strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError(f"shard={text} is not a part of a whole", hint="give shard=1/3, shard=2/3 and shard=3/3")
+    return int(match[1]) - 1, int(match[2])
 
 
 def prepare(config: Mapping[str, Any], folder: Path) -> int:
@@ -88,7 +111,13 @@ def prepare(config: Mapping[str, Any], folder: Path) -> int:
     ensure_finder(settings["modality"])
     modality: Modality = build(settings["modality"])
     manifest = read_corpus(settings["corpus"], modality)
-    store = open_store(settings["store"], manifest, modality)
+    part, parts = read_shard(settings.get("shard") or "1/1")
+    if merge := settings.get("merge"):
+        folder_of_store, options = _store_options(settings["store"], manifest, modality)
+        parts_made = [] if merge is True else [Path(place) for place in merge]
+        store = merge_stores(manifest, modality, folder_of_store, parts_made, **options)
+    else:
+        store = open_store(settings["store"], manifest, modality, shard=(part, parts))
     split = split_corpus(settings["split"], manifest)
     split.to_parquet(folder / "manifest.parquet")
     console = terminal()
@@ -96,6 +125,12 @@ def prepare(config: Mapping[str, Any], folder: Path) -> int:
     for name, cell in sorted(split.counts().items()):
         console.print(f"  {name:<8} real {cell['real']:>6}  fake {cell['fake']:>6}  unlabelled {cell['unlabelled']:>6}")
     console.print(f"store    {store.folder}")
+    if not store.complete:
+        made, files = store.progress
+        console.print(f"  part {part + 1} of {parts} is done; {made} of {files} files of views are there")
+        console.print(
+            "  the store is closed by whoever comes last; elsewhere, bring the parts together with merge=[...]"
+        )
     for status, n in sorted(store.counts.items()):
         console.print(f"  {status:<12} {n:>6}")
     return 0
