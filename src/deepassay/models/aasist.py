@@ -1,6 +1,7 @@
 """AASIST and AASIST-L: spectro-temporal graph attention on raw sound, from scratch or with the published weights."""
 
 import copy
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from deepassay.files import cache_folder, sha256_file
 from deepassay.models.detector import Detector, DetectorOutput
 from deepassay.models.frontends import SincBank
 from deepassay.models.voice_heads import CentreHead, make_head
-from deepassay.models.weights import load_weights, read_weights, save_weights
+from deepassay.models.weights import load_weights, save_weights
 
 WINDOW = 64_600
 # An exported encoder runs its first blocks piece by piece (see `AASIST.encode`): how many blocks, how many pieces.
@@ -159,13 +160,14 @@ class GraphPool(nn.Module):
 class _Branch(nn.Module):
     """One of the two competing branches: stack attention, pooling, stack attention again."""
 
-    def __init__(self, inside: int, out: int, keep: float, temperature: float) -> None:
+    def __init__(self, inside: int, out: int, keep: float, drop_factor: float) -> None:
         super().__init__()
+        temperature = 100.0
         self.stack = nn.Parameter(torch.randn(1, 1, inside))
-        self.first = StackAttention(inside, out, temperature=temperature, drop_rate=0.2)
-        self.pool_spectral = GraphPool(out, keep, drop_rate=0.3)
-        self.pool_temporal = GraphPool(out, keep, drop_rate=0.3)
-        self.second = StackAttention(out, out, temperature=temperature, drop_rate=0.2)
+        self.first = StackAttention(inside, out, temperature=temperature, drop_rate=0.2 * drop_factor)
+        self.pool_spectral = GraphPool(out, keep, drop_rate=0.3 * drop_factor)
+        self.pool_temporal = GraphPool(out, keep, drop_rate=0.3 * drop_factor)
+        self.second = StackAttention(out, out, temperature=temperature, drop_rate=0.2 * drop_factor)
 
     def forward(self, temporal: Tensor, spectral: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         t, s, stack = self.first(temporal, spectral, self.stack)
@@ -179,19 +181,21 @@ class SpectroTemporalGraphs(nn.Module):
 
     Args:
         inside: channels of the map. rows: its height, spectral nodes. size: widths and shares kept.
-        drop_rate: of the readout.
+        drop_factor: multiplies all dropout rates (0.2 on nodes, 0.3 before pooling, 0.5 on the readout).
     """
 
-    def __init__(self, *, inside: int, rows: int, size: Size, drop_rate: float = 0.5) -> None:
+    def __init__(self, *, inside: int, rows: int, size: Size, drop_factor: float = 1.0) -> None:
         super().__init__()
         self.place = nn.Parameter(torch.randn(1, rows, inside))
-        self.spectral = GraphAttention(inside, size.graph, temperature=2.0, drop_rate=0.2)
-        self.temporal = GraphAttention(inside, size.graph, temperature=2.0, drop_rate=0.2)
-        self.pool_spectral = GraphPool(size.graph, size.keep_spectral, drop_rate=0.3)
-        self.pool_temporal = GraphPool(size.graph, size.keep_temporal, drop_rate=0.3)
-        self.branches = nn.ModuleList(_Branch(size.graph, size.stacked, size.keep_stacked, 100.0) for _ in range(2))
-        self.drop_way = nn.Dropout(0.2)
-        self.drop = nn.Dropout(drop_rate)
+        self.spectral = GraphAttention(inside, size.graph, temperature=2.0, drop_rate=0.2 * drop_factor)
+        self.temporal = GraphAttention(inside, size.graph, temperature=2.0, drop_rate=0.2 * drop_factor)
+        self.pool_spectral = GraphPool(size.graph, size.keep_spectral, drop_rate=0.3 * drop_factor)
+        self.pool_temporal = GraphPool(size.graph, size.keep_temporal, drop_rate=0.3 * drop_factor)
+        self.branches = nn.ModuleList(
+            _Branch(size.graph, size.stacked, size.keep_stacked, drop_factor) for _ in range(2)
+        )
+        self.drop_way = nn.Dropout(0.2 * drop_factor)
+        self.drop = nn.Dropout(0.5 * drop_factor)
         self.features = 5 * size.stacked
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -217,6 +221,7 @@ class AASIST(Detector):
             without code and converted once into the cache); or a .safetensors file of this network.
         head: "linear" (as published), "one_class" or "margin", see `voice_heads`. Published weights fill a linear
             head; another head begins anew.
+        drop_factor: multiplies the published dropout rates; 0 switches dropout off.
         window_samples: must equal the modality's. Trained weights belong to 64,600; pooling fixes it in a graph.
 
     Raises:
@@ -227,11 +232,14 @@ class AASIST(Detector):
     modality = "voice"
 
     def __init__(
-        self, *, size: str = "base", weights: str | None = None, head: str = "linear", window_samples: int = WINDOW
-    ) -> None:
+        self, *, size: str = "base", weights: str | None = None, head: str = "linear", drop_factor: float = 1.0,
+        window_samples: int = WINDOW,
+    ) -> None:  # fmt: skip
         super().__init__()
         if size not in SIZES:
             raise ConfigError(f"size is {size!r}", hint=f"use one of {list(SIZES)}")
+        if not 0 <= drop_factor < 2:
+            raise ConfigError(f"drop_factor is {drop_factor}", hint="use 0 (no dropout) to below 2; 1 is as published")
         shape = SIZES[size]
         self.size = size
         self.window_samples = window_samples
@@ -243,10 +251,10 @@ class AASIST(Detector):
                 f"window_samples is {window_samples}, seven maxima over three steps leave {steps // 3**6} of it",
                 hint="use at least 4,502 samples; 64,600 is the published length",
             )
-        widths = [1, *(shape.channels[0],) * 1, shape.channels[1], *(shape.channels[2],) * 4]
+        widths = [1, *shape.channels[:2], *(shape.channels[2],) * 4]
         self.stem_norm = nn.BatchNorm2d(1)
-        self.blocks = nn.Sequential(*(ResidualBlock(a, b) for a, b in zip(widths, widths[1:], strict=False)))
-        self.graphs = SpectroTemporalGraphs(inside=shape.channels[2], rows=rows, size=shape)
+        self.blocks = nn.Sequential(*(ResidualBlock(a, b) for a, b in itertools.pairwise(widths)))
+        self.graphs = SpectroTemporalGraphs(inside=shape.channels[2], rows=rows, size=shape, drop_factor=drop_factor)
         # Two outputs, fake and bona fide, as published; the logit is their difference.
         self.classifier = nn.Linear(self.graphs.features, 2) if head == "linear" else make_head(
             head, self.graphs.features
@@ -259,9 +267,10 @@ class AASIST(Detector):
         path = published_safetensors(weights)
         published = read_origin(path)
         if isinstance(self.classifier, CentreHead) and published:
-            state = {k: v for k, v in read_weights(path).items() if not k.startswith("classifier.")}
+            linear = AASIST(size=self.size, weights=str(path), window_samples=self.window_samples)
             own = {k: v for k, v in self.state_dict().items() if k.startswith("classifier.")}
-            self.load_state_dict({**state, **own})
+            body = {k: v for k, v in linear.state_dict().items() if not k.startswith("classifier.")}
+            self.load_state_dict({**body, **own})
         else:
             load_weights(self, path)
         self.origin = ("aasist", "") if published else ("AASIST weights file", "not stated")
@@ -302,7 +311,7 @@ class AASIST(Detector):
         total = (views.shape[1] - self.sinc.width + 1) // 3 // 3**PIECED
         bounds = [round(total * i / pieces) for i in range(pieces + 1)]
         done = []
-        for low, high in zip(bounds, bounds[1:], strict=False):
+        for low, high in itertools.pairwise(bounds):
             left, right = min(low, 1), int(high < total)
             end = (high + right) * shrink + self.sinc.width - 1 if right else views.shape[1]
             x = F.max_pool2d(self.sinc(views[:, (low - left) * shrink : end]).abs().unsqueeze(1), 3)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from deepassay.errors import ConfigError
 from deepassay.models.detector import Detector, DetectorOutput
 from deepassay.models.frontends import LFCC, LogMel
+from deepassay.models.voice_heads import make_head
 
 
 class MaxFeatureMap(nn.Module):
@@ -33,6 +34,7 @@ class LCNN(Detector):
         pool: over time: "statistics" (mean and standard deviation, as in x-vectors, Snyder et al., ICASSP 2018) or
             "mean".
         drop_rate: dropout before the classifier (the paper uses 0.75).
+        head: "linear", "one_class" or "margin", see `voice_heads`.
         rate_hz, n_filters, n_coefficients, hop_s, deltas, floor, normalise: see `frontends.LFCC`; the cepstral ones
             do nothing for "logmel".
 
@@ -44,6 +46,7 @@ class LCNN(Detector):
 
     def __init__(
         self, *, frontend: str = "lfcc", width: float = 1.0, pool: str = "statistics", drop_rate: float = 0.5,
+        head: str = "linear",
         rate_hz: int = 16000,
         n_filters: int = 20, n_coefficients: int = 20, hop_s: float = 0.01, deltas: int = 2, floor: float = 1e-6,
         normalise: str = "mean",
@@ -93,7 +96,7 @@ class LCNN(Detector):
             MaxFeatureMap(),
             nn.BatchNorm1d(c80),
         )
-        self.classifier = nn.Linear(c80, 1)
+        self.classifier = make_head(head, c80)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
@@ -109,4 +112,5 @@ class LCNN(Detector):
             variance = (maps - maps.mean(dim=-1, keepdim=True)).square().mean(dim=-1).flatten(1)
             pooled = torch.cat([pooled, torch.sqrt(torch.clamp_min(variance, 1e-4))], dim=1)
         features = self.embed(pooled)
-        return DetectorOutput(self.classifier(features).squeeze(-1).float(), {"features": features})
+        logit, more = self.classifier.score(features)
+        return DetectorOutput(logit, {"features": features, **more})

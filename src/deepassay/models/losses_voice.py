@@ -47,8 +47,8 @@ class OneClassSoftmax(_OnCosines):
     """OC-Softmax (Zhang, Jiang, Duan, IEEE SPL 2021, equation 4): ``log(1 + exp(alpha (m_y - cos) (-1)^y))``.
 
     Bona fide speech is pulled within the cosine ``real_margin`` of the only centre, fakes are pushed beyond
-    ``fake_margin``. Use with ``head=one_class``, whose logit is ``alpha (0.55 - cos)``: the score grows with FAKE, while
-    the paper's (the cosine) grows with bona fide.
+    ``fake_margin``. Use with ``head=one_class``, whose logit is ``alpha (0.55 - cos)``: the score grows with FAKE,
+    while the paper's (the cosine) grows with bona fide.
 
     Args:
         alpha: scale, 20 in the paper. real_margin, fake_margin: 0.9 and 0.2 there.

@@ -1,5 +1,6 @@
 """RawNet2 for spoofing: sinc filters, residual blocks with feature-map scaling and recurrent layers on raw sound."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -87,7 +88,7 @@ class RawNet2(Detector):
         self.stem_norm = nn.BatchNorm1d(filters)
         widths = [filters, *(channels[0],) * 2, *(channels[1],) * 4]
         self.blocks = nn.Sequential(
-            *(ScaledBlock(a, b, first=i == 0) for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)))
+            *(ScaledBlock(a, b, first=i == 0) for i, (a, b) in enumerate(itertools.pairwise(widths)))
         )
         self.norm = nn.BatchNorm1d(channels[1])
         self.recurrent = nn.GRU(channels[1], recurrent, recurrent_layers, batch_first=True)

@@ -2,6 +2,8 @@
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +80,7 @@ def encoder_from_folder(folder: str | Path, *, layers: int | None = None) -> Spe
         raise ConfigError(f"layers is {layers}, the encoder has {total}", hint=f"use 1 to {total}, or null for all")
     settings = AutoConfig.from_pretrained(folder, local_files_only=True)
     settings.update({"apply_spec_augment": False, "layerdrop": 0.0, "num_hidden_layers": used})
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _no_bars():
         warnings.simplefilter("ignore")
         network, report = AutoModel.from_pretrained(
             folder, config=settings, local_files_only=True, use_safetensors=True, output_loading_info=True,
@@ -92,9 +94,28 @@ def encoder_from_folder(folder: str | Path, *, layers: int | None = None) -> Spe
         )
     network.requires_grad_(True)
     scaling = folder / "preprocessor_config.json"
-    normalise = bool(_json(scaling).get("do_normalize", True)) if scaling.is_file() else kind != "hubert"
+    normalise = (
+        bool(_json(scaling).get("do_normalize", True))
+        if scaling.is_file()
+        else (
+            config.get("feat_extract_norm") == "layer"  # the large models, which were trained on normalised sound
+        )
+    )
     name = str(config.get("_name_or_path") or folder.name)
     return SpeechEncoder(network.float(), kind, name, int(settings.hidden_size), used, normalise)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _json(path: Path) -> dict[str, Any]:

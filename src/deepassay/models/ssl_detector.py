@@ -1,6 +1,7 @@
 """Detector on a self-supervised speech encoder (wav2vec 2.0, XLS-R, WavLM), frozen, with adapters or fully tuned."""
 
 import copy
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,7 @@ from deepassay.models.speech_folder import encoder_from_folder
 from deepassay.models.voice_heads import make_head
 
 TUNE = ("frozen", "lora", "full")
+_LORA_TARGETS = {"wavlm": ("intermediate_dense", "output_dense")}
 
 
 class MeanPool(nn.Module):
@@ -89,7 +91,7 @@ class GraphTop(nn.Module):
         self.stem_norm = nn.BatchNorm2d(1)
         a, b, c = size.channels
         widths = [1, a, b, c, c, c, c]
-        self.blocks = nn.Sequential(*(ResidualBlock(i, o, shrink=1) for i, o in zip(widths, widths[1:], strict=False)))
+        self.blocks = nn.Sequential(*(ResidualBlock(i, o, shrink=1) for i, o in itertools.pairwise(widths)))
         self.graphs = SpectroTemporalGraphs(inside=c, rows=reduced // 3, size=size)
         self.features = self.graphs.features
 
@@ -112,7 +114,9 @@ class SSLDetector(Detector):
         top: "mean", "attentive", "sls" (weights over layers) or "aasist".
         layers: use the first so many transformer blocks; all by default.
         head: "linear", "one_class" or "margin", see `voice_heads`.
-        lora_rank, lora_alpha, lora_targets: of the adapters, see `lora.attach`.
+        lora_rank, lora_alpha, lora_targets: of the adapters, see `lora.attach`. Targets are by default the query and
+            value projections, and for WavLM the feed-forward layers (its attention takes the weights of its projections
+            without calling them, so that adapters there would never learn: refused).
         drop_rate: dropout before the head.
         window_samples: must equal the modality's.
 
@@ -125,7 +129,7 @@ class SSLDetector(Detector):
     def __init__(
         self, *, folder: str, tune: str = "frozen", top: str = "attentive", layers: int | None = None,
         head: str = "linear", lora_rank: int = 8, lora_alpha: float | None = None,
-        lora_targets: Sequence[str] = ("q_proj", "v_proj"), drop_rate: float = 0.1, window_samples: int = 64_600,
+        lora_targets: Sequence[str] | None = None, drop_rate: float = 0.1, window_samples: int = 64_600,
     ) -> None:  # fmt: skip
         super().__init__()
         if tune not in TUNE or top not in TOPS:
@@ -139,9 +143,15 @@ class SSLDetector(Detector):
         if tune == "frozen":
             self.encoder.requires_grad_(False)
         elif tune == "lora":
-            lora.attach(self.encoder, rank=lora_rank, alpha=lora_alpha, targets=list(lora_targets))
+            targets = list(lora_targets or _LORA_TARGETS.get(found.kind, ("q_proj", "v_proj")))
+            if found.kind == "wavlm" and any(target.endswith("_proj") for target in targets):
+                raise ConfigError(
+                    f"lora_targets {targets} for WavLM, whose attention would pass the adapters by",
+                    hint=f"use {list(_LORA_TARGETS['wavlm'])}, or null",
+                )
+            lora.attach(self.encoder, rank=lora_rank, alpha=lora_alpha, targets=targets)
         else:
-            self.encoder.freeze_feature_encoder()  # type: ignore[operator]
+            self.encoder.feature_extractor.requires_grad_(False)  # type: ignore[union-attr]
             for name, parameter in self.encoder.named_parameters():
                 if name.endswith("masked_spec_embed"):  # belongs to pre-training
                     parameter.requires_grad_(False)
@@ -187,7 +197,8 @@ class SSLDetector(Detector):
             centred = sound - sound.mean(dim=1, keepdim=True)
             sound = centred / torch.sqrt(centred.square().mean(dim=1, keepdim=True) + 1e-7)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.tune != "frozen"):
-            states = self.encoder(sound, output_hidden_states=True).hidden_states
-        features = self.top(states)
+            out = self.encoder(sound, output_hidden_states=True)
+        # In large models the last state of the list lacks the encoder's final normalisation.
+        features = self.top((*out.hidden_states[:-1], out.last_hidden_state))
         logit, more = self.classifier.score(self.drop(features))
         return DetectorOutput(logit, {"features": features, **more})
