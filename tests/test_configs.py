@@ -21,7 +21,17 @@ GROUPS = sorted(p.name for p in ROOT.iterdir() if p.is_dir() and p.name not in {
 OPTIONS = [(g, p.stem) for g in GROUPS for p in sorted((ROOT / g).glob("*.yaml"))]
 EXPERIMENTS = sorted(p.stem for p in (ROOT / "experiment").glob("*.yaml"))
 # What has no default because only the user knows it, with a value good enough to build (not to run).
-FILL = {"root": "somewhere", "csv": "somewhere.csv", "run": "runs/x", "output": "somewhere"}
+FILL = {"root": "somewhere", "csv": "somewhere.csv", "run": "runs/x", "output": "somewhere", "pretrained": "none"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def weights_folder(tmp_path_factory):
+    """A tiny image network as timm saves it, for options that read a local folder."""
+    import timm
+    from timm.models import save_for_hf
+
+    FILL["weights"] = str(tmp_path_factory.mktemp("weights") / "vit")
+    save_for_hf(timm.create_model("test_vit", num_classes=2), FILL["weights"], safe_serialization=True)
 
 
 def values(verb: str, overrides: list[str]) -> dict:

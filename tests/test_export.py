@@ -29,7 +29,10 @@ def views_for(modality: str, shape, n: int = 4, seed: int = 3) -> np.ndarray:
     return rng.normal(0, 0.1, (n, *shape)).astype(np.float32)
 
 
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(f, id=name, marks=[pytest.mark.full] if f.full else []) for name, f in FAMILIES.items()],
+)
 def test_every_family_exports_with_parity_and_runs(family, tmp_path):
     import onnx
 
@@ -177,6 +180,17 @@ def test_a_bundle_is_calibrated_with_the_graph_that_ships(trained):
     assert bundle.facts["provenance"]["parity"]["n_inputs"] == report.n_inputs
     dev_llr = bundle.calibration.llr(bundle.predict(trained["store"].views("dev-001").data).mean())
     assert dev_llr > bundle.calibration.llr(bundle.predict(trained["store"].views("dev-000").data).mean())
+
+
+@pytest.mark.parametrize(("share", "seen"), [(1.0, ("forged/sbi",)), (0.5, ("forged/sbi", "stripes"))])
+def test_a_bundle_names_what_the_detector_has_seen(trained, share, seen):
+    facts = {"modality_fingerprint": trained["modality"].fingerprint, "forge": {"names": ["sbi"], "share": share}}
+    trained["weights"].with_suffix(".json").write_text(json.dumps(facts))
+    bundle, _ = export_bundle(**trained)
+    assert bundle.generators_seen == seen
+    fakes = 6 if share < 1 else 0
+    assert f"Trained on 6 real and {fakes} fake" in bundle.card
+    assert "fakes made of the real ones while training (sbi)" in bundle.card
 
 
 def test_commercial_use_is_refused_while_a_link_is_not_cleared(trained):

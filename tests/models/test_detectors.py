@@ -12,10 +12,13 @@ from deepassay.errors import ConfigError, MissingDependencyError
 from deepassay.models.catalogue import FAMILIES
 from deepassay.models.detector import DetectorOutput, count_parameters
 from deepassay.models.lcnn import LCNN, MaxFeatureMap
-from deepassay.models.losses import WeightedBCE
+from deepassay.models.losses import MaskedBCE, WeightedBCE
 from deepassay.models.timm_detector import TimmDetector
 
-families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
+families = pytest.mark.parametrize(
+    "family",
+    [pytest.param(f, id=name, marks=[pytest.mark.full] if f.full else []) for name, f in FAMILIES.items()],
+)
 
 
 def random_views(family, n: int = 8, seed: int = 0) -> torch.Tensor:
@@ -45,12 +48,15 @@ def test_it_overfits_eight_samples(family):
     torch.manual_seed(0)
     detector = family.build().train()
     views, label = random_views(family), torch.tensor([0, 1] * 4)
-    optimizer = torch.optim.AdamW(detector.parameters(), lr=3e-3, weight_decay=0)
-    loss_of = WeightedBCE()
+    optimizer = torch.optim.AdamW([p for p in detector.parameters() if p.requires_grad], lr=family.lr, weight_decay=0)
+    more = {}
+    loss_of: WeightedBCE = WeightedBCE()
+    if "mask" in detector(views).aux:
+        loss_of, more = MaskedBCE(), {"mask": label.view(8, 1, 1).expand(-1, *views.shape[1:3]).float()}
     losses = []
     for _ in range(40):
         optimizer.zero_grad()
-        loss = loss_of(detector(views), label)
+        loss = loss_of(detector(views), label, **more)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())

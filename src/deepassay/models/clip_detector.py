@@ -91,6 +91,10 @@ class ClipDetector(Detector):
         """As in `TimmDetector`, of every frame."""
         return self.frame.looked_at()
 
+    def as_maps(self, seen: Tensor) -> Tensor:
+        """As in `TimmDetector`, of every frame."""
+        return self.frame.as_maps(seen)
+
     def forward(self, views: Tensor) -> DetectorOutput:
         """Clips uint8 (n, frames, size, size, 3) -> logit (n,), ``features`` (n, d) and ``frame_logit`` (n, frames)."""
         if views.ndim != 5 or views.shape[1] != self.frames:

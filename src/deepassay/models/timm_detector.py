@@ -232,6 +232,14 @@ class TimmDetector(Detector):
             return blocks[-1].norm1
         return self.maps
 
+    def as_maps(self, seen: Tensor) -> Tensor:
+        """What `looked_at` puts out as maps (n, c, h, w): tokens go back to their places, channels come first."""
+        if seen.ndim == 3:
+            places = seen[:, int(self.network.num_prefix_tokens) :]  # type: ignore[arg-type]
+            side = round(places.shape[1] ** 0.5)
+            return places.transpose(1, 2).unflatten(2, (side, -1))
+        return seen.permute(0, 3, 1, 2) if getattr(self.network, "output_fmt", "NCHW") == "NHWC" else seen
+
     def train(self, mode: bool = True) -> "TimmDetector":
         """As in torch, but frozen batch-norm layers stay in evaluation mode."""
         super().train(mode)
