@@ -399,11 +399,13 @@ def export_bundle(
         points = fit_operating_points(calibrate(scores, calibration), operating_points)
         train = manifest.split("train")
         forged = facts.get("forge") or {"names": [], "share": 0.0}
-        given = {s.generator for s in train if s.label == FAKE and s.generator} if forged["share"] < 1 else set()
+        # With a forge of all fakes, the given ones were left aside: the detector has not seen their generators.
+        learnt = train if forged["share"] < 1 else train.select(lambda sample: sample.label != FAKE)
+        given = {s.generator for s in learnt if s.label == FAKE and s.generator}
         generators = sorted({*given, *(f"forged/{word}" for word in forged["names"])})
         media = sorted(set(train.column("media")))
         scope = Scope(
-            statement=_statement(detector, train, dev, generators, media),
+            statement=_statement(detector, learnt, dev, generators, media),
             media=("image", "video") if modality.name == "face" else ("audio", "video"),  # a video: its soundtrack
             not_for=(
                 "decisions about a person without review by a person",
@@ -437,10 +439,13 @@ def _statement(
     detector: Detector, train: Manifest, dev: Manifest, generators: Sequence[str], media: Sequence[str]
 ) -> str:
     counts = train.counts().get("train", {})
+    forged = [name.removeprefix("forged/") for name in generators if name.startswith("forged/")]
+    made = f", and on fakes made of the real ones while training ({', '.join(forged)})" if forged else ""
     mark = "SYNTHETIC corpus computed by this package, no real person. " if train.synthetic else ""
     return (
         f"{mark}Detects manipulated {detector.modality}s. Trained on {counts.get('real', 0)} real and "
-        f"{counts.get('fake', 0)} fake {'/'.join(media)} samples of {train.name} with {len(generators)} generator(s); "
+        f"{counts.get('fake', 0)} fake {'/'.join(media)} samples of {train.name} with "
+        f"{len(generators) - len(forged)} generator(s){made}; "
         f"weights, calibration and thresholds were chosen on {len(dev)} dev samples of the same corpus. Error rates on "
         "other corpora, generators and channels are not known from this bundle."
     )

@@ -1,6 +1,7 @@
 """fit: no test data, the same weights from the same seed, exact resume after SIGKILL, honest ends after signals."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -117,18 +118,18 @@ if __name__ == "__main__":
     result = fit(
         detector=lambda: LCNN(width=0.125, hop_s=0.02, drop_rate=0.3), train=train, dev=dev, modality=Tones(),
         store=Store.open({store!r}), folder={folder!r}, max_epochs=25, batch_size=8, augment=VoiceAugment(),
-        optimizer=AdamW(lr=3e-3), logger=NoLog(), accelerator="cpu", ema={ema},
+        optimizer=AdamW(lr=3e-3), logger=NoLog(), accelerator="cpu", ema={ema}, num_workers={workers},
     )
     sys.exit(result.exit_code)
 """
 
 
-def script(parts, tmp_path: Path, name: str, ema: float | None = None) -> list[str]:
+def script(parts, tmp_path: Path, name: str, ema: float | None = None, workers: int = 0) -> list[str]:
     for part in ("train", "dev"):
         parts[part].to_parquet(tmp_path / f"{part}.parquet")
     text = SCRIPT.format(
         tests=str(TESTS), here=str(Path(__file__).parent), work=tmp_path, root=str(parts["train"].root),
-        store=str(parts["store"].folder), folder=str(tmp_path / name), ema=ema,
+        store=str(parts["store"].folder), folder=str(tmp_path / name), ema=ema, workers=workers,
     )  # fmt: skip
     path = tmp_path / f"{name}.py"
     path.write_text(text)
@@ -193,6 +194,19 @@ def test_signals_end_with_their_code_and_leave_a_resumable_run(parts, tmp_path, 
     result = run(parts, tmp_path / "run", max_epochs=25)
     assert len(result.history) == 25
     assert result.history[:done] == json.loads((tmp_path / "run" / "history.json").read_text())[:done]
+
+
+def test_a_signal_to_loader_processes_as_well_is_still_an_interruption(parts, tmp_path):
+    """Schedulers and `timeout` signal the whole process group."""
+    command = script(parts, tmp_path, "run", workers=1)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 240
+    while epochs_done(tmp_path / "run") < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 143, errors.decode()
+    assert json.loads((tmp_path / "run" / "state.json").read_text())["status"] == "interrupted"
 
 
 def test_an_interruption_in_process_is_reported_and_handlers_come_back(parts, tmp_path):

@@ -383,6 +383,11 @@ def fit(
             trainer.fit(task, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
         except Interrupted as signalled:
             interruption = signalled
+        except Exception:
+            # A scheduler signals loader processes as well; their death must not hide why everything ends.
+            if keeper.signal.number is None:
+                raise
+            interruption = Interrupted(keeper.signal.number)
     return _finish(folder, mark, keeper, data, interruption)
 
 
