@@ -1179,9 +1179,11 @@ def _finish(
     names = pa.array(np.array(SPLITS, dtype=object)[where[keep]], pa.string())
     out = Manifest(table.set_column(COLUMNS.index("split"), "split", names), manifest.root, manifest.info)
     counts = out.counts()
+    # A corpus of real samples alone can be split: training on it needs a forge, and says so.
+    needs_fakes = bool((label == FAKE).any())
     for split in splits:
         cell = counts.get(split, {"real": 0, "fake": 0, "unlabelled": 0})
-        if not cell["real"] or not cell["fake"]:
+        if not cell["real"] or (needs_fakes and not cell["fake"]):
             raise ManifestError(
                 f"{manifest.name}: split {split!r} has {cell['real']} real and {cell['fake']} fake samples "
                 f"({lost} dropped: {clear})",
