@@ -62,14 +62,15 @@ def main() -> int:
     over: list[str] = []
 
     def step(name: str, work: Callable[[], Any], limit: float = SECONDS) -> Any:
-        begin = time.perf_counter()
+        begin, busy = time.perf_counter(), time.process_time()
         out = work()
-        seconds = time.perf_counter() - begin
+        seconds, busy = time.perf_counter() - begin, time.process_time() - busy
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
         if seconds > limit or peak > GIB:
             over.append(name)
         print(
-            f"{name:<28} {seconds:7.2f} s (limit {limit:.0f})   peak so far {peak:5.2f} GiB (limit {GIB:.0f})",
+            f"{name:<28} {seconds:7.2f} s (limit {limit:.0f}; {busy:.2f} s of processor)   "
+            f"peak so far {peak:5.2f} GiB (limit {GIB:.0f})",
             flush=True,
         )
         return out

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run: config.yaml, run.json, provenance.json, manifest.parquet, checkpoints, scores, bundle, dossier."""
+    """One run: config.yaml, run.json, provenance.json, manifest.parquet, audit.json, checkpoints, scores, bundle ..."""
 
     path: Path
 
