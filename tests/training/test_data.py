@@ -313,6 +313,8 @@ def test_partners_are_other_people_of_training(faces):
     one_person = faces["train"].replace_samples([replace(s, subjects=("somebody",)) for s in faces["train"]])
     with pytest.raises(ManifestError, match="no two real samples of different subjects"):
         ViewsDataModule(**{**faces, "train": one_person}, forge=Marking(needs_partner=True))
+    nobody = faces["train"].replace_samples([replace(s, subjects=(), source_id="") for s in faces["train"]])
+    ViewsDataModule(**{**faces, "train": nobody}, forge=Marking(needs_partner=True))  # a blank ties nobody
 
 
 def test_partners_look_alike(tmp_path):

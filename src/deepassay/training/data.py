@@ -174,8 +174,12 @@ class _Partners:
         self.index = np.array([i for i, s in enumerate(samples) if s.label == REAL], dtype=np.int64)
         self.place = {int(i): at for at, i in enumerate(self.index)}
         self.features = np.stack([forge.describe(store.views(samples[i].sample_id)) for i in self.index])
-        self.ties = [frozenset(samples[i].subjects) | {("source", samples[i].source_id)} for i in self.index]
-        if len(set.union(*map(set, self.ties))) < 2 or all(t & self.ties[0] for t in self.ties):
+        # A blank source is one of its own: it ties a sample to no other.
+        self.ties = [
+            frozenset(samples[i].subjects) | ({("source", samples[i].source_id)} if samples[i].source_id else set())
+            for i in self.index
+        ]
+        if len(self.ties) < 2 or all(t & self.ties[0] for t in self.ties):
             raise ManifestError(
                 "train has no two real samples of different subjects and sources to blend",
                 hint="use forge=sbi, which needs one picture at a time, or add real samples",
