@@ -24,7 +24,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from tiny_encoders import save_tiny_encoder
 
-WINDOW = 16_000
+WINDOW = 8000
 QUICK = {"lcnn_tiny"}  # the other families have small members in the catalogue, which every test run takes
 BLOCKED = """
 import sys
