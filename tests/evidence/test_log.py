@@ -2,10 +2,25 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 
-from deepassay.evidence.log import CHECK_IDS, SCHEMA_FILE, LogError, json_schema, parse_log, read_log, write_log
+from deepassay.evidence.dossier import render_dossier
+from deepassay.evidence.log import (
+    CHECK_IDS,
+    INTERVALS,
+    SCHEMA_FILE,
+    SCHEMA_VERSION,
+    SINCE_0_2,
+    LogError,
+    json_schema,
+    parse_log,
+    read_log,
+    write_log,
+)
+
+GOLDEN = Path(__file__).with_name("golden")
 
 ZERO = "0" * 64
 
@@ -25,8 +40,13 @@ def test_the_reference_example_is_read_and_written_back_unchanged(example):
 
 
 def test_our_logs_satisfy_the_reference_schema(document, shared):
+    """Besides what version 0.2 added: its number, and the names of three intervals."""
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads((shared / "reference" / "dossier.schema.json").read_text())
+    document["schema_version"] = "0.1"
+    for number in document["results"]:
+        if number["ci"] and number["ci"]["method"] in SINCE_0_2:
+            number["ci"]["method"] = "bootstrap_cluster_percentile"
     jsonschema.Draft202012Validator(schema).validate(document)
 
 
@@ -165,3 +185,41 @@ def test_there_are_twelve_checks():
     assert CHECK_IDS[0] == "F01"
     assert CHECK_IDS[-1] == "F12"
     assert len(CHECK_IDS) == 12
+
+
+@pytest.mark.parametrize("version", [v for v in INTERVALS if v != SCHEMA_VERSION])
+def test_logs_of_past_versions_still_read_and_render(version):
+    """Written by the release that had this version as its own, from invented scores; never written again."""
+    path = GOLDEN / f"log-{version}.json"
+    log = read_log(path)
+    assert log.schema_version == version
+    assert log.to_json() == json.loads(path.read_text())
+    assert log.tool_under_assessment.name in render_dossier(log, "en")
+
+
+def test_an_old_version_knows_no_new_interval(document):
+    document["schema_version"] = "0.1"
+    with pytest.raises(LogError, match="knows no interval"):
+        parse_log(document)
+
+
+def test_a_point_fitted_on_the_test_table_is_refused(document):
+    f01 = next(check for check in document["checks"] if check["id"] == "F01")
+    document["operating_points"][0]["dev_table_sha256"] = f01["statistic"]["test_table_sha256"]
+    with pytest.raises(LogError, match="fitted on the test table"):
+        parse_log(document)
+
+
+def test_what_was_put_together_past_the_rules_is_not_rendered(log):
+    """Canaries of the law: copies made without validation."""
+    bare = log.results[0].model_copy(update={"ci": None, "no_ci_reason": ""})
+    point = log.operating_points[0].model_copy(update={"fitted_on": "test"})
+    leak = next(check for check in log.checks if check.id == "F01").statistic["test_table_sha256"]
+    leaked = log.operating_points[0].model_copy(update={"dev_table_sha256": leak})
+    for change, words in (
+        ({"results": [bare, *log.results[1:]]}, "neither an interval nor a reason"),
+        ({"operating_points": [point, *log.operating_points[1:]]}, "fitted_on"),
+        ({"operating_points": [leaked, *log.operating_points[1:]]}, "fitted on the test table"),
+    ):
+        with pytest.raises(LogError, match=words):
+            render_dossier(log.model_copy(update=change))

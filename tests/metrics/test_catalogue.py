@@ -72,7 +72,7 @@ def test_rows_are_complete():
         assert row.unit in ("fraction", "bits", "nats", "cost")
         assert len(row.reference) > 10
         assert len(row.title) > 2
-        assert ("scores" in row.needs) != ("llr" in row.needs)
+        assert sum(kind in row.needs for kind in ("scores", "llr", "silence")) == 1
         ways = [row.of_curve is not None, row.of_hull is not None, row.terms is not None]
         assert sum(ways) <= 1
         assert (row.terms is None) == (row.combine is None)
@@ -176,6 +176,7 @@ def test_constant_scores_are_chance(name):
         "min_dcf": 1.0, "act_dcf": 1.0, "cllr": 1.0, "min_cllr": 1.0, "calibration_loss": 0.0, "brier": 0.25,
         "log_loss": np.log(2), "ece_width": 0.0, "ece_mass": 0.0, "min_tdcf": 1.0, "min_tdcf_2019": 1.0, "a_dcf": 1.0,
         "bpcer": 0.0, "apcer": 1.0, "apcer_pooled": 1.0, "acer": 0.5, "sasv_eer": 0.5, "sv_eer": 0.5, "spf_eer": 0.5,
+        "macro_apcer": 1.0, "bpnrr": 0.0, "apnrr": 0.0,
     }  # fmt: skip
     if name == "t_eer":
         assert 0 <= METRICS[name](labels, np.zeros(16), **more) <= 1
@@ -213,6 +214,8 @@ def test_every_metric_gets_an_interval(name):
     n, k = 200, 25
     labels = (rng.random(n) < 0.5).astype(int)
     scores = rng.normal(size=n) + 1.2 * labels
+    if "silence" in METRICS[name].needs:
+        scores = (scores > 1.0).astype(float)
     more = arguments(name, n, rng, labels)
     generators = more.pop("generators", None)
     found = cluster_bootstrap(
@@ -221,3 +224,14 @@ def test_every_metric_gets_an_interval(name):
     assert found.lo <= found.hi
     assert found.n_clusters == k
     assert found.reliable, found.note
+
+
+def test_rates_by_generator_and_of_silence_by_hand():
+    labels, names = np.array([1, 1, 1, 1, 0]), np.array(["a", "a", "a", "b", ""], dtype=object)
+    missed_of_a_and_all_of_b = np.array([0.0, 1.0, 1.0, 0.0, 9.0])
+    more = {"threshold": 0.5, "generators": names}
+    assert METRICS["macro_apcer"](labels, missed_of_a_and_all_of_b, **more) == pytest.approx((1 / 3 + 1) / 2)
+    assert METRICS["apcer_pooled"](labels, missed_of_a_and_all_of_b, threshold=0.5) == pytest.approx(0.5)
+    silence = np.array([1.0, 0.0, 0.0, 0.0, 1.0])
+    assert METRICS["apnrr"](labels, silence) == 0.25
+    assert METRICS["bpnrr"](labels, silence) == 1.0

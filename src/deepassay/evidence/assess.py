@@ -13,7 +13,7 @@ from deepassay.errors import ScoreError
 from deepassay.evaluation import AS_ERROR, Number, curves, measure, strata
 from deepassay.evidence.checks import LIMITS, CheckResult, Material, overlap_counts, run_checks
 from deepassay.evidence.language import Words, legal_texts
-from deepassay.evidence.log import SCHEMA_VERSION, AssessmentLog, parse_log
+from deepassay.evidence.log import INTERVALS, SCHEMA_VERSION, AssessmentLog, Check, parse_log
 from deepassay.evidence.protocol import Claim, Protocol, decide
 from deepassay.evidence.tool import ToolUnderAssessment
 from deepassay.files import fingerprint, slug
@@ -108,23 +108,7 @@ def assess(
     calibration = bundle_info.get("calibration")
     calibration = Calibration.from_dict(calibration) if isinstance(calibration, Mapping) else calibration
     seen = bundle_info.get("generators_seen")
-    numbers = measure(
-        test,
-        operating_points=points,
-        slices=protocol.slices,
-        replicates=protocol.replicates,
-        level=protocol.level,
-        seed=protocol.seed,
-        generators_seen=seen,
-        minimum_clusters=protocol.minimum_clusters,
-        minimum_attack=protocol.minimum_attack,
-    )
-    chosen = {claim.id: _number_of(claim, numbers, tool) for claim in protocol.claims}
-    carrying = {number.id for number in chosen.values() if number is not None}
-    numbers = [
-        replace(n, status="confirmatory") if n.id in carrying and n.status == "exploratory" else n for n in numbers
-    ]
-    chosen = {claim.id: _number_of(claim, numbers, tool) for claim in protocol.claims}
+    numbers, chosen = measured(test, protocol, points, tool, generators_seen=seen)
     detector = str(test.meta.get("detector") or bundle_info["name"])
     material = Material(
         tool=tool,
@@ -153,7 +137,7 @@ def assess(
     splits = _splits(test, dev, manifest, near_duplicates)
     data = [dict(entry) for entry in datasets] if datasets is not None else _datasets(test, manifest, synthetic)
     code = dict(provenance["code"])
-    bars = _bars(checks, splits, code)
+    bars = bars_of(checks, splits, code)
     limits = _limits(
         tool=tool, checks=checks, numbers=numbers, synthetic=synthetic, data=data, code=code, seen=seen,
         clusters=len(set(test.column("cluster").tolist())),
@@ -176,18 +160,18 @@ def assess(
             "limitations_zh": [chinese(code, **values) for code, values in limits],
         },
         "tool_under_assessment": _tool(tool, test, outputs, layers, english),
-        "legal_map": _legal_map([claim.id for claim in protocol.claims]),
+        "legal_map": legal_rows([claim.id for claim in protocol.claims]),
         "preregistration": dict(preregistration),
         "datasets": data,
         "splits": splits,
         "detectors": [_detector(detector, bundle_info, test, points, calibration, tool, protocol)],
-        "operating_points": [_point(point, detector) for point in points],
+        "operating_points": [point_record(point, detector) for point in points],
         "claims": [
-            _claim(claim, chosen[claim.id], bars, tool, protocol, english, chinese) for claim in protocol.claims
+            claim_record(claim, chosen[claim.id], bars, tool, protocol, english, chinese) for claim in protocol.claims
         ],
-        "results": [_known_detector(number, detector) for number in numbers],
+        "results": [number_record(number, detector) for number in numbers],
         "labelling": {"rules_version": LABEL_RULES, "explicit": [], "implicit": [], "survival": []},
-        "checks": [_check(check, english, chinese) for check in checks],
+        "checks": [check_record(check, english, chinese) for check in checks],
         "limitations": [english(code, **values) for code, values in limits],
         "reproducibility": _reproducibility(provenance, protocol, tool),
         "privacy": {
@@ -205,15 +189,49 @@ def assess(
         .replace("+00:00", "Z"),
         "synthetic": synthetic,
     }
-    return parse_log(_plain(document))
+    return parse_log(plain_json(document))
 
 
-def _plain(value: Any) -> Any:
+def measured(
+    test: ScoreTable,
+    protocol: Protocol,
+    points: Sequence[OperatingPoint],
+    tool: ToolUnderAssessment,
+    *,
+    generators_seen: Sequence[str] | None,
+    method: str = INTERVALS[SCHEMA_VERSION],
+) -> tuple[list[Number], dict[str, Number | None]]:
+    """Every number of the log, and the one that each claim rests on, which is confirmatory where it is powered.
+
+    Args:
+        method: of the cluster bootstrap; `log.INTERVALS` says which one a version of the log has.
+    """
+    numbers = measure(
+        test,
+        operating_points=points,
+        slices=protocol.slices,
+        replicates=protocol.replicates,
+        level=protocol.level,
+        seed=protocol.seed,
+        generators_seen=generators_seen,
+        minimum_clusters=protocol.minimum_clusters,
+        minimum_attack=protocol.minimum_attack,
+        method=method,
+    )
+    chosen = [_number_of(claim, numbers, tool) for claim in protocol.claims]
+    carrying = {number.id for number in chosen if number is not None}
+    numbers = [
+        replace(n, status="confirmatory") if n.id in carrying and n.status == "exploratory" else n for n in numbers
+    ]
+    return numbers, {claim.id: _number_of(claim, numbers, tool) for claim in protocol.claims}
+
+
+def plain_json(value: Any) -> Any:
     """NumPy scalars and tuples as JSON values; what is not finite becomes None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain_json(inner) for inner in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not np.isfinite(value):
@@ -253,7 +271,7 @@ def _number_of(claim: Claim, numbers: Sequence[Number], tool: ToolUnderAssessmen
     return None
 
 
-def _bars(checks: Sequence[CheckResult], splits: Mapping[str, Any], code: Mapping[str, Any]) -> list[str]:
+def bars_of(checks: Sequence[CheckResult | Check], splits: Mapping[str, Any], code: Mapping[str, Any]) -> list[str]:
     """What forbids support, whatever the numbers say."""
     out = [check.id for check in checks if check.blocks]
     if any(splits["overlap_counts"].values()) or splits["near_duplicate_audit"]["pairs_across_splits"]:
@@ -261,7 +279,7 @@ def _bars(checks: Sequence[CheckResult], splits: Mapping[str, Any], code: Mappin
     return [*out, *(["dirty_tree"] if code["dirty"] else [])]
 
 
-def _claim(
+def claim_record(
     claim: Claim,
     number: Number | None,
     bars: Sequence[str],
@@ -270,6 +288,7 @@ def _claim(
     english: Words,
     chinese: Words,
 ) -> dict[str, Any]:
+    """An entry of the log's ``claims``: the verdict that number, rule and bars give, in words of both languages."""
     verdict = decide(claim, number)
     blocked: list[str] = []
     if number is None or number.ci is None:
@@ -307,7 +326,8 @@ def _claim(
     }
 
 
-def _check(check: CheckResult, english: Words, chinese: Words) -> dict[str, Any]:
+def check_record(check: CheckResult, english: Words, chinese: Words) -> dict[str, Any]:
+    """An entry of the log's ``checks``."""
     return {
         "id": check.id,
         "outcome": check.outcome,
@@ -321,7 +341,8 @@ def _check(check: CheckResult, english: Words, chinese: Words) -> dict[str, Any]
     }
 
 
-def _known_detector(number: Number, detector: str) -> dict[str, Any]:
+def number_record(number: Number, detector: str) -> dict[str, Any]:
+    """An entry of the log's ``results``."""
     return {**number.to_json(), "detector": detector}
 
 
@@ -343,7 +364,6 @@ def _non_claims(words: Words) -> list[str]:
 def _tool(
     tool: ToolUnderAssessment, test: ScoreTable, outputs: np.ndarray, layers: Sequence[Mapping[str, Any]], words: Words
 ) -> dict[str, Any]:
-    ids = sorted(test.column("sample_id")[outputs].tolist())
     rule = str(tool.sampling.get("en") or words("D.not_described"))
     return {
         "name": tool.name,
@@ -355,7 +375,7 @@ def _tool(
         "generator": tool.generator,
         "settings": dict(tool.settings),
         "artefact_sha256": tool.artefact_sha256,
-        "outputs_manifest_sha256": fingerprint([str(test.meta.get("manifest_sha256", "")), ids]),
+        "outputs_manifest_sha256": outputs_sha256(test, outputs),
         "seen_by_detectors": tool.seen_by_detectors,
         "sampling": {
             "drawn_by": tool.drawn_by,
@@ -368,7 +388,13 @@ def _tool(
     }
 
 
-def _legal_map(claims: Sequence[str]) -> list[dict[str, Any]]:
+def outputs_sha256(test: ScoreTable, outputs: np.ndarray) -> str:
+    """Names the tool's outputs: the manifest that was scored and the ids (mask (n,)) in it."""
+    return fingerprint([str(test.meta.get("manifest_sha256", "")), sorted(test.column("sample_id")[outputs].tolist())])
+
+
+def legal_rows(claims: Sequence[str]) -> list[dict[str, Any]]:
+    """The log's ``legal_map``; where a provision is served by claims, they are named."""
     out = []
     for instrument in legal_texts():
         for row in instrument["provisions"]:
@@ -512,7 +538,8 @@ def _detector(
     }
 
 
-def _point(point: OperatingPoint, detector: str) -> dict[str, Any]:
+def point_record(point: OperatingPoint, detector: str) -> dict[str, Any]:
+    """An entry of the log's ``operating_points``."""
     return {
         "id": point.name,
         "detector": detector,

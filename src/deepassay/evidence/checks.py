@@ -349,7 +349,7 @@ def f06_clusters(material: Material) -> CheckResult:
     ]
     ratios = {}
     for number in material.numbers:
-        if number.count and number.ci and number.ci["method"] == "bootstrap_cluster_percentile":
+        if number.count and number.ci and number.ci["method"].startswith("bootstrap_cluster"):
             if set(number.slice) - {"nonresponse", "generator"} or number.slice.get("nonresponse") == LEFT_OUT:
                 continue
             naive = wilson(*number.count, level=number.ci["level"])

@@ -11,7 +11,7 @@ from typing import Any
 from deepassay import figures as draw
 from deepassay.evaluation import AS_ERROR, LEFT_OUT
 from deepassay.evidence.language import LANGUAGES, TEMPLATES, Words
-from deepassay.evidence.log import AssessmentLog
+from deepassay.evidence.log import AssessmentLog, parse_log
 from deepassay.files import atomic_path, sha256_bytes, slug
 
 LETTERS = tuple("ABCDEFGHIJKLMNOP")
@@ -48,7 +48,10 @@ def render_dossier(log: AssessmentLog, language: str = "en", *, log_sha256: str 
 
     Raises:
         ConfigError: an unknown language.
+        LogError: a log that was put together past its rules: a number without an interval or a reason for having none,
+            a threshold fitted on test, "supported" beside what bars it. Such a page is never made.
     """
+    parse_log(log.to_json())
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from deepassay.errors import AssayError
 from deepassay.files import write_json
 
-SCHEMA_VERSION = "0.1"
+SCHEMA_VERSION = "0.2"
+# Bootstrap method of `evaluation.measure` behind the intervals of each version that is still read.
+INTERVALS = {"0.1": "percentile", "0.2": "auto"}
 SCHEMA_FILE = Path(__file__).with_name("dossier.schema.json")
 CHECK_IDS = tuple(f"F{number:02d}" for number in range(1, 13))
 
@@ -18,6 +20,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 CheckId = Annotated[str, StringConstraints(pattern=r"^F[0-9]{2}")]
 Count = Annotated[int, Field(ge=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+SINCE_0_2 = ("bootstrap_cluster_logit_t", "bootstrap_cluster_expanded", "korn_graubard")
 
 
 class LogError(AssayError):
@@ -35,7 +38,8 @@ class Interval(_Record):
     level: Annotated[float, Field(gt=0, lt=1)]
     method: Literal[
         "wilson", "clopper_pearson", "jeffreys", "delong", "delong_logit", "bootstrap_cluster_percentile",
-        "bootstrap_cluster_bca", "bootstrap_twoway", "rule_of_3",
+        "bootstrap_cluster_bca", "bootstrap_twoway", "rule_of_3", "bootstrap_cluster_logit_t",
+        "bootstrap_cluster_expanded", "korn_graubard",
     ]  # fmt: skip
     lo: Finite | None
     hi: Finite | None
@@ -421,7 +425,7 @@ class AssessmentLog(_Record):
         },
         title="Technical evidence for a safety assessment of a biometric editing tool",
     )
-    schema_version: Literal["0.1"]
+    schema_version: Literal["0.1", "0.2"]
     dossier_id: str
     supersedes: str | None = None
     created_utc: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")]
@@ -454,8 +458,17 @@ class AssessmentLog(_Record):
         numbers = {number.id: number for number in self.results}
         if len(numbers) != len(self.results):
             raise ValueError("two numbers share an id")
+        if self.schema_version == "0.1":
+            late = [n.id for n in self.results if n.ci is not None and n.ci.method in SINCE_0_2]
+            if late:
+                raise ValueError(f"schema 0.1 knows no interval like that of number {late[0]}")
         detectors = {detector.id for detector in self.detectors}
         points = {point.id: point for point in self.operating_points}
+        # A calibrated test table has another hash than it had before calibration, when dev tables are named.
+        test = {check.statistic.get("test_table_sha256") for check in self.checks if check.id == "F01"} - {None, ""}
+        for point in self.operating_points:
+            if point.dev_table_sha256 in test:
+                raise ValueError(f"operating point {point.id} was fitted on the test table")
         for number in self.results:
             if number.detector and number.detector not in detectors:
                 raise ValueError(f"number {number.id} names detector {number.detector!r}, which is not described")
@@ -500,9 +513,9 @@ def parse_log(document: Mapping[str, Any], *, where: str = "assessment log") -> 
         LogError: names every violated rule and where it lies.
     """
     version = document.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in INTERVALS:
         raise LogError(
-            f"{where}: schema version {version!r} is unknown", hint=f"this release reads version {SCHEMA_VERSION}"
+            f"{where}: schema version {version!r} is unknown", hint=f"this release reads {', '.join(INTERVALS)}"
         )
     try:
         return AssessmentLog.model_validate(dict(document))

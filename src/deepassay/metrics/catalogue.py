@@ -18,6 +18,7 @@ from deepassay.labels import FAKE, REAL
 from deepassay.metrics import calibration, decision, ranking, tandem
 from deepassay.metrics.trials import Floats
 
+VALUES = ("scores", "llr", "silence")  # what a metric's second argument is
 Direction = Literal["higher_better", "lower_better", "descriptive"]
 
 
@@ -30,8 +31,8 @@ class Metric:
         title: for tables, with the definition where names are ambiguous.
         function: ``function(labels, scores, weights=None, **parameters) -> float``.
         direction: ``higher_better``, ``lower_better`` or ``descriptive`` (its threshold is picked on the test trials).
-        needs: beyond labels: ``scores`` or ``llr``, and what must be passed by keyword: ``threshold``,
-            ``generators``, ``asv``, ``target``, ``asv_scores``.
+        needs: beyond labels: ``scores``, ``llr`` or ``silence`` (1 where a trial got no answer, else 0), and what must
+            be passed by keyword: ``threshold``, ``generators``, ``asv``, ``target``, ``asv_scores``.
         unit: ``fraction``, ``bits``, ``nats`` or ``cost``.
         version: goes up when the definition changes; a stored number names it.
         reference: paper, equation or clause.
@@ -78,7 +79,7 @@ class Metric:
 
     def arguments(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Its own defaults and the given parameters together; refuses unknown and missing ones."""
-        wanted = {n for n in self.needs if n not in ("scores", "llr")}
+        wanted = {n for n in self.needs if n not in VALUES}
         unknown = sorted(set(parameters) - wanted - set(self.parameters))
         missing = sorted(wanted - set(parameters))
         if unknown or missing:
@@ -119,6 +120,18 @@ def _flagged_by_bayes(labels: ArrayLike, llr: ArrayLike, cost: decision.Detectio
 
 def _worst(real: Floats, fake: Floats, **_: Any) -> Floats:
     return np.nanmax(1 - fake, axis=-1)
+
+
+def _mean_missed(real: Floats, fake: Floats, **_: Any) -> Floats:
+    return np.nanmean(1 - fake, axis=-1)
+
+
+def _fake_only(real: Floats, fake: Floats, **_: Any) -> Floats:
+    return fake
+
+
+def _silence(labels: ArrayLike, silence: ArrayLike, **_: Any) -> Floats:
+    return np.asarray(silence, dtype=np.float64)
 
 
 def _at_prior(real: Floats, fake: Floats, prior: float) -> Floats:
@@ -223,6 +236,24 @@ _ROWS = (
         needs=("scores", "threshold", "generators"), unit="fraction",
         reference="(worst APCER + BPCER) / 2; withdrawn from ISO/IEC 30107-3", terms=_flagged,
         combine=lambda real, fake, **_: (_worst(real, fake) + real) / 2, by_generator=True,
+    ),
+    Metric(
+        name="macro_apcer", title="APCER, mean over generators", function=decision.macro_apcer,
+        direction="lower_better", needs=("scores", "threshold", "generators"), unit="fraction",
+        reference="mean over generators of APCER, ISO/IEC 30107-3, as defined there; never the headline",
+        terms=_flagged, combine=_mean_missed, by_generator=True, classes=(FAKE,),
+    ),
+    Metric(
+        name="bpnrr", title="non-response, real", function=partial(decision.silent_share, label=REAL),
+        direction="lower_better", needs=("silence",), unit="fraction",
+        reference="bona fide non-response rate, ISO/IEC 30107-3, as defined there", terms=_silence,
+        combine=_real_only, classes=(REAL,),
+    ),
+    Metric(
+        name="apnrr", title="non-response, fake", function=partial(decision.silent_share, label=FAKE),
+        direction="lower_better", needs=("silence",), unit="fraction",
+        reference="attack non-response rate, ISO/IEC 30107-3, as defined there", terms=_silence,
+        combine=_fake_only, classes=(FAKE,),
     ),
     Metric(
         name="cllr", title="Cllr", function=calibration.cllr, direction="lower_better", needs=("llr",), unit="bits",

@@ -73,6 +73,22 @@ def worst_apcer(
     return float((missed[total > 0] / total[total > 0]).max())
 
 
+def macro_apcer(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    threshold: float,
+    generators: Sequence[str] | ArrayLike,
+    weights: ArrayLike | None = None,
+) -> float:
+    """Mean over generators of APCER: every generator counts alike, however many fakes it made. Not ISO's maximum."""
+    known, values, mass = check_trials(labels, scores, weights, classes=(FAKE,))
+    fake = known == FAKE
+    _, index = np.unique(_names(generators, known.size)[fake], return_inverse=True)
+    total = np.bincount(index, weights=mass[fake])
+    missed = np.bincount(index, weights=mass[fake] * (values[fake] < threshold))
+    return float((missed[total > 0] / total[total > 0]).mean())
+
+
 def worst_generator(
     labels: ArrayLike, scores: ArrayLike, generators: Sequence[str] | ArrayLike, threshold: float
 ) -> tuple[str, int, int]:
@@ -262,6 +278,13 @@ def nonresponse_counts(labels: ArrayLike, answered: ArrayLike) -> dict[str, tupl
         word: (int(((known == label) & ~given).sum()), int((known == label).sum()))
         for label, word in ((REAL, "real"), (FAKE, "fake"))
     }
+
+
+def silent_share(labels: ArrayLike, silence: ArrayLike, weights: ArrayLike | None = None, *, label: int) -> float:
+    """Share of the trials of one class that got no answer; ``silence`` (n,) is 1 where there is none, else 0."""
+    known, values, mass = check_trials(labels, silence, weights, name="silence", classes=(label,))
+    own = known == label
+    return float((mass[own] * values[own]).sum() / mass[own].sum())
 
 
 def worst_case_scores(
