@@ -713,7 +713,7 @@ def _list_rows(array: Any) -> np.ndarray:
     return np.repeat(np.arange(len(array)), pc.fill_null(pc.list_value_length(array), 0).to_numpy())
 
 
-def _distinct(numbers: np.ndarray) -> np.ndarray:
+def distinct(numbers: np.ndarray) -> np.ndarray:
     """Every number once, in order: `np.unique`, which hashes whole numbers and takes several times longer."""
     ordered = np.sort(numbers)
     return ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0]
@@ -752,7 +752,7 @@ class _Ids:
         kinds = np.concatenate([np.full(len(rows), _KINDS.index(kind)) for kind, rows, _ in parts])
         self.kind = np.zeros(len(rank), dtype=np.int64)
         self.kind[node] = kinds
-        both = _distinct(row * max(len(rank), 1) + node)
+        both = distinct(row * max(len(rank), 1) + node)
         self.row, self.node = both // max(len(rank), 1), both % max(len(rank), 1)
 
     def alien(self, where: np.ndarray) -> np.ndarray:
@@ -791,7 +791,7 @@ class _Ties:
         n_nodes = len(ids.names)
         links = coo_array((np.ones(hard.sum(), np.int8), (first[hard], node[hard])), shape=(n_nodes, n_nodes))
         _, component = connected_components(links, directed=False)
-        used = _distinct(node)
+        used = distinct(node)
         roots, lowest, unit_of_used = np.unique(component[used], return_index=True, return_inverse=True)
         # Units are numbered in the order of their first names, so that nothing depends on the order of rows.
         order = np.argsort(lowest, kind="stable")
@@ -802,7 +802,7 @@ class _Ties:
         self.n_units = len(roots)
         self.root = used[lowest[order]]  # (units,) node of the first name
         self.names, self.kind, self._unit_of_node = ids.names, ids.kind, unit_of
-        both = _distinct(row * max(self.n_units, 1) + unit_of[node])
+        both = distinct(row * max(self.n_units, 1) + unit_of[node])
         self.row, self.unit = both // max(self.n_units, 1), both % max(self.n_units, 1)
         self.starts = np.flatnonzero(np.diff(self.row, prepend=-1))
         self.split = np.full(self.n_units, -1, dtype=np.int64)
@@ -847,7 +847,7 @@ class _Ties:
         _, component = connected_components(
             coo_array((np.ones(len(a), np.int8), (a, b)), shape=(self.n_units, self.n_units)), directed=False
         )
-        free = _distinct(unit)
+        free = distinct(unit)
         order = free[np.argsort(component[free], kind="stable")]
         parts = np.split(order, np.flatnonzero(np.diff(component[order])) + 1) if len(order) else []
         load = np.bincount(component[free], weights=weight[free]) if len(free) else np.zeros(0)
@@ -918,7 +918,7 @@ class _Ties:
         has_free = np.maximum.reduceat(group, self.starts) >= 0
         total = facets.count(np.flatnonzero(usable))
         filled = [facets.count(np.flatnonzero(usable & ~has_free & (forced == k))).tolist() for k in range(n_splits)]
-        both = _distinct((self.row * max(n_groups, 1) + group)[(group >= 0) & usable[self.row]])
+        both = distinct((self.row * max(n_groups, 1) + group)[(group >= 0) & usable[self.row]])
         row, group = both // max(n_groups, 1), both % max(n_groups, 1)
         where, facet, count = facets.table(row, group)
         size_ends = np.searchsorted(where, np.arange(n_groups + 1)).tolist()

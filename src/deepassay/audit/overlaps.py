@@ -10,7 +10,7 @@ import pyarrow.compute
 from deepassay.audit.report import BLOCK, PASS, SHOWN, SKIP, WARN, AuditFinding
 from deepassay.labels import FAKE, LABEL_WORDS, REAL
 from deepassay.manifest import SPLITS, Manifest
-from deepassay.splits import id_columns, split_numbers, text_values
+from deepassay.splits import distinct, id_columns, split_numbers, text_values
 
 pc: Any = pyarrow.compute
 
@@ -56,7 +56,7 @@ def overlaps(manifest: Manifest, leave_out: Mapping[str, Sequence[str]]) -> tupl
 def _overlap(
     manifest: Manifest, name: str, severity: str, rows: np.ndarray, values: Any, where: np.ndarray
 ) -> AuditFinding:
-    coverage = len(np.unique(rows)) / len(manifest)
+    coverage = len(distinct(rows)) / len(manifest)
     inside = where[rows] >= 0
     coded = values.dictionary_encode()
     code, row = coded.indices.to_numpy()[inside].astype(np.int64), rows[inside]

@@ -10,7 +10,7 @@ from deepassay.audit.report import BLOCK, PASS, SHOWN, SKIP, WARN, AuditFinding
 from deepassay.corpora.records import ARCHIVES, ancestors
 from deepassay.labels import FAKE, REAL
 from deepassay.manifest import SPLITS, Manifest
-from deepassay.splits import id_columns, split_numbers, text_values
+from deepassay.splits import distinct, id_columns, split_numbers, text_values
 
 pc: Any = pyarrow.compute
 
@@ -71,7 +71,7 @@ def _named_parents(manifest: Manifest, corpus: np.ndarray) -> list[tuple[int, st
     """Corpus number and the parents that its samples name themselves (attribute ``parent``)."""
     coded = text_values(manifest, "parent").dictionary_encode()
     words = coded.dictionary.to_pylist()
-    cells = np.unique(corpus * max(len(words), 1) + coded.indices.to_numpy())
+    cells = distinct(corpus * max(len(words), 1) + coded.indices.to_numpy())
     return [(int(c // len(words)), words[c % len(words)]) for c in cells.tolist() if words[c % len(words)]]
 
 
@@ -83,7 +83,7 @@ def _tied(manifest: Manifest, corpus: np.ndarray) -> set[tuple[int, int]]:
             continue
         number = values.dictionary_encode().indices.to_numpy().astype(np.int64)
         width = int(corpus.max()) + 1
-        cells = np.unique(number * width + corpus[rows])
+        cells = distinct(number * width + corpus[rows])
         value, of = cells // width, cells % width
         _, starts, sizes = np.unique(value, return_index=True, return_counts=True)
         for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
