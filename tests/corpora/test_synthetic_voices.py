@@ -76,7 +76,7 @@ def test_real_and_fake_are_balanced_in_everything_but_the_manipulation(manifest)
 def test_fake_segments_are_told(manifest):
     for sample in manifest:
         if sample.label == 1:
-            spans = [tuple(map(float, part.split("-"))) for part in sample.attributes["fake_segments_s"].split(";")]
+            spans = [tuple(map(float, part.split("-"))) for part in sample.attributes["fake_segments"].split(";")]
             covered = sum(b - a for a, b in spans) / sample.duration_s
             assert covered == pytest.approx(1, abs=1e-3) if sample.generator != "splice" else 0.4 < covered < 0.62
 

@@ -373,3 +373,52 @@ def test_ranks_share_forged_epochs_without_tearing_pairs():
         assert len(shares[-1]) == 4
         assert len(order) == 8
     assert {u for share in shares for u in share} == set(whole)
+
+
+def test_windows_of_a_partly_fake_recording_are_fake_where_it_is(tmp_path):
+    from deepassay.manifest import Manifest, Sample
+    from deepassay.media.sound import write_sound
+    from deepassay.modality.voice import VoiceModality
+
+    modality = VoiceModality(window_samples=8000)
+    rng = np.random.default_rng(0)
+    (tmp_path / "media").mkdir()
+    samples = []
+    for split in ("train", "dev"):
+        for i, label in enumerate((REAL, FAKE, REAL, FAKE)):
+            name = f"{split}{i}.wav"
+            ramp = np.linspace(0.05, 0.5, 64000, dtype=np.float32)  # the level tells where a window comes from
+            write_sound(tmp_path / "media" / name, ramp * rng.choice([-1, 1], 64000).astype(np.float32), 16000)
+            samples.append(
+                Sample(
+                    sample_id=name, path=name, media="audio", modality="voice", label=label, source_id=name,
+                    subjects=(name,), generator="splice" if label == FAKE else "", corpus="c", split=split,
+                    attributes={"fake_segments": "0-1;3-4"} if label == FAKE else {},
+                )
+            )  # fmt: skip
+    manifest = Manifest.from_samples(samples, root=tmp_path / "media", info={"name": "c"})
+    store = prepare_store(manifest, modality, tmp_path / "store", progress=False)
+    both = {"train": manifest.split("train"), "dev": manifest.split("dev"), "store": store, "modality": modality}
+
+    def labels(**options):
+        data = ViewsDataModule(**both, views=24, batch_size=4, **options)
+        (batch,) = list(data._train_loader())
+        at = (batch.views.abs().mean(1).numpy() - 0.05) / 0.45 * 4  # seconds, of the middle of the window
+        return at, batch.label.numpy()
+
+    at, whole = labels()
+    assert (whole == FAKE).sum() == 48
+    at, parted = labels(min_fake_s=0.1)
+    inside = (at < 1.1) | (at > 2.9)
+    outside = (at > 1.2) & (at < 2.8)
+    assert ((parted == FAKE) <= (whole == FAKE)).all()
+    assert (parted[(whole == FAKE) & inside] == FAKE).all()
+    assert (parted[(whole == FAKE) & outside] == REAL).all()
+    assert ((whole == FAKE) & outside).sum() > 5
+    with pytest.raises(ConfigError, match="min_fake_s"):
+        labels(min_fake_s=0.0)
+
+
+def test_targets_by_segment_are_for_views_that_lie_in_time(parts):
+    with pytest.raises(ConfigError, match="min_fake_s"):
+        ViewsDataModule(**parts, min_fake_s=0.5)

@@ -474,7 +474,7 @@ class SyntheticVoices:
             attributes = {"pitch": "low" if voice.f0_hz < 130 else "middle" if voice.f0_hz < 180 else "high"}
             if label == FAKE:
                 attributes["strength"] = f"{self.strength:g}"
-                attributes["fake_segments_s"] = ";".join(f"{a:g}-{b:g}" for a, b in segments)
+                attributes["fake_segments"] = ";".join(f"{a:g}-{b:g}" for a, b in segments)
             out.append(
                 Sample(
                     sample_id=f"{self.name}/{path}",

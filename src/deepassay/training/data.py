@@ -231,10 +231,12 @@ class _TrainSet(Dataset[Item]):
 
     def __init__(
         self, samples: Sequence[Sample], store: Store, modality: Modality, augment: Augment | None, k: int, seed: int,
-        forge: Forge | None = None, masks: bool = False,
+        forge: Forge | None = None, masks: bool = False, min_fake_s: float | None = None,
     ) -> None:  # fmt: skip
         self.ids = [s.sample_id for s in samples]
         self.labels = [int(s.label) for s in samples if s.label is not None]
+        self.segments = [str(s.attributes.get("fake_segments") or "") for s in samples]
+        self.min_fake_s = min_fake_s
         self.store, self.modality, self.augment, self.k, self.seed = store, modality, augment, k, seed
         self.forge, self.masks = forge, masks
         self.partners = _Partners(samples, store, forge) if forge is not None and forge.needs_partner else None
@@ -245,8 +247,11 @@ class _TrainSet(Dataset[Item]):
         views = self.modality.draw(self.store.views(sample_id), self.k, rng)
         if draw.forged:
             return self._pair(draw, views, rng)
+        labels = np.full(len(views), label)
+        if self.min_fake_s is not None and self.segments[draw.index]:
+            labels = self.modality.view_labels(views, label, self.segments[draw.index], self.min_fake_s)  # type: ignore
         data = views.data if self.augment is None else self.augment(views.data, rng)
-        return data, np.full(len(data), label), draw.epoch, self._known(data, label) if self.masks else None
+        return data, labels, draw.epoch, self._known(data, label) if self.masks else None
 
     def _pair(self, draw: Draw, views: Views, rng: np.random.Generator) -> Item:
         assert self.forge is not None
@@ -483,6 +488,8 @@ class ViewsDataModule(LightningDataModule):
         forge_share: share of the fake half of every batch that is forged. At 1 given fakes of train are not used.
         dev_forge: choose on forged fakes of the real dev samples instead of on the given fakes of dev.
         masks: give batches blending masks.
+        min_fake_s: where the corpus has segments (attribute ``fake_segments``), a view of a fake sample is fake if at
+            least that many seconds of it are; None: every view of a fake sample is fake.
 
     Attributes:
         left_out: samples without views, by split, status and label word.
@@ -496,9 +503,14 @@ class ViewsDataModule(LightningDataModule):
         self, *, train: Manifest, dev: Manifest, store: Store, modality: Modality, augment: Augment | None = None,
         views: int = 1, score_views: int = 8, batch_size: int = 32, balance: str = "label",
         epoch_samples: int | None = None, num_workers: int = 0, seed: int = 0, forge: Forge | None = None,
-        forge_share: float = 1.0, dev_forge: bool = False, masks: bool = False,
+        forge_share: float = 1.0, dev_forge: bool = False, masks: bool = False, min_fake_s: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        if min_fake_s is not None and (min_fake_s <= 0 or not hasattr(modality, "view_labels")):
+            raise ConfigError(
+                f"min_fake_s is {min_fake_s} and the modality {modality.name}",
+                hint="give seconds above 0, for a modality whose views lie in time (voices); or null",
+            )
         _check_forge(forge, forge_share, dev_forge, masks, augment, batch_size)
         if min(views, score_views, batch_size) < 1 or num_workers < 0:
             raise ConfigError(
@@ -520,7 +532,9 @@ class ViewsDataModule(LightningDataModule):
         self.dev_samples, self.left_out["dev"] = _usable(dev, store, "dev", dev_forge)
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.score_views = score_views
-        self.train_set = _TrainSet(train_samples, store, modality, augment, views, seed, forge, masks)
+        self.train_set = _TrainSet(
+            train_samples, store, modality, augment, views, seed, forge, masks, min_fake_s
+        )  # fmt: skip
         if dev_forge:
             assert forge is not None
             self.dev_set = _ForgedDevSet(self.dev_samples, store, modality, score_views, seed, forge, augment)

@@ -261,7 +261,7 @@ def fit(
     precision: str = "auto", gradient_clip: float | None = 1.0, accumulate: int = 1, ema: float | None = None,
     num_workers: int = 0, accelerator: str = "auto", devices: int | str = 1, warm_start: str | Path | None = None,
     seed: int = 0, resume: bool = True, progress: bool = True, forge: Forge | None = None, forge_share: float = 1.0,
-    dev_forge: bool = False,
+    dev_forge: bool = False, min_fake_s: float | None = None,
 ) -> FitResult:  # fmt: skip
     """Train a detector and choose its weights on dev.
 
@@ -293,6 +293,7 @@ def fit(
             train may hold none.
         dev_forge: choose on fakes forged of the real dev samples, the same in every epoch, instead of on the given
             fakes of dev, which may then be absent.
+        min_fake_s: least fake seconds in a fake view, where the corpus has segments; see `data.ViewsDataModule`.
 
     Returns:
         also after SIGTERM and Ctrl-C, with ``interrupted``; end the process with its ``exit_code``.
@@ -317,7 +318,7 @@ def fit(
     data = ViewsDataModule(
         train=train, dev=dev, store=store, modality=modality, augment=augment, views=views, score_views=score_views,
         batch_size=batch_size, balance=balance, epoch_samples=epoch_samples, num_workers=num_workers, seed=seed,
-        forge=forge, forge_share=forge_share, dev_forge=dev_forge, masks=masks,
+        forge=forge, forge_share=forge_share, dev_forge=dev_forge, masks=masks, min_fake_s=min_fake_s,
     )  # fmt: skip
     torch.manual_seed(stable_seed("weights", seed))
     network = detector if isinstance(detector, Detector) else detector()
