@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from deepassay.cli import main
+from deepassay.evidence.envelope import make_key
+from deepassay.evidence.log import read_log
+from deepassay.evidence.verify import verify_dossier
 from deepassay.pipelines.folder import RunFolder
+from deepassay.pipelines.seal import seal_run
 from deepassay.scores import ScoreTable
 
 FACE = [
@@ -190,3 +195,14 @@ def test_at_strength_zero_nothing_can_be_told_apart(modality, tmp_path, monkeypa
     auc = next(n for n in numbers if n["id"] == "auc/nonresponse=counted_as_error")
     assert auc["ci"]["n_clusters"] >= 100
     assert 0.40 < auc["ci"]["lo"] < auc["ci"]["hi"] < 0.60, auc
+
+
+def test_the_dossier_is_sealed_and_verified_from_the_zip_alone(run, tmp_path):
+    modality, folder = run
+    opened = RunFolder.open(shutil.copytree(folder, tmp_path / "run"))
+    key = make_key(tmp_path / "key")
+    log = read_log(opened.path / "dossier" / f"{modality}.json")
+    out = seal_run(opened, log, key=tmp_path / "key")
+    findings = verify_dossier(out, key=key.public)
+    assert not [f for f in findings if f.outcome == "wrong"]
+    assert {"thresholds", "numbers", "figures", "claims", "pages"} <= {f.part for f in findings if f.outcome == "good"}

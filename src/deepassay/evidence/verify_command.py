@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--previous", type=Path, action="append", default=[], metavar="OLDER.zip",
         help="the dossier before it; again for the one before that, and so on",
     )  # fmt: skip
+    parser.add_argument("--seal-only", action="store_true", help="hashes, signature and chain; recompute nothing")
     parser.add_argument("--render", type=Path, metavar="FOLDER", help="also write the pages anew from the enclosed log")
     parser.add_argument("--json", action="store_true", help="findings as JSON")
 
@@ -43,7 +44,7 @@ def main(args: argparse.Namespace) -> int:
             key = read_public_key(args.key.read_bytes(), str(args.key))
         except OSError as error:
             raise SealError(f"{args.key}: cannot be read ({error})", hint="give the issuer's .pub file") from error
-    findings = verify_dossier(args.dossier, key=key, previous=args.previous)
+    findings = verify_dossier(args.dossier, key=key, previous=args.previous, seal_only=args.seal_only)
     wrong = list(dict.fromkeys(f.part for f in findings if f.outcome == WRONG))
     if args.json:
         report: dict[str, Any] = {

@@ -16,19 +16,21 @@ from deepassay.pipelines.build import build, take
 from deepassay.pipelines.evaluate import evaluate_run
 from deepassay.pipelines.folder import RunFolder
 from deepassay.pipelines.gate import Gate
+from deepassay.pipelines.seal import seal_run, seal_settings
 from deepassay.pipelines.terminal import terminal
 from deepassay.provenance import collect
 from deepassay.scores import ScoreTable
 from deepassay.screening.bundle import Bundle
 
 log = logging.getLogger(__name__)
-KEYS = {"run", "tool", "protocol", "languages", "name", "audit"}
+KEYS = {"run", "tool", "protocol", "languages", "name", "audit", "seal"}
 
 
 def assess(config: Mapping[str, Any], folder: Path) -> int:
     """`deepassay assess run=... tool=...`: freezes the protocol, opens the test, measures, and renders the dossier."""
     settings = take(config, KEYS, verb="assess")
     gate = Gate.from_config(settings.get("audit"))
+    key, previous = seal_settings(settings.get("seal"))
     console = terminal()
     run = RunFolder.open(settings["run"])
     tool: ToolUnderAssessment = build(settings["tool"])
@@ -58,11 +60,15 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
         audit_allowed=gate.allow,
         now=datetime.now(UTC),
     )
-    paths = write_dossier(outcome, run.path / "dossier", languages=tuple(settings["languages"]))
+    languages = tuple(settings["languages"])
+    paths = write_dossier(outcome, run.path / "dossier", languages=languages)
     for claim in outcome.claims:
         console.print(f"  {claim.id} [bold]{claim.verdict.replace('_', ' ')}[/]  {claim.text}")
     for kind, path in paths.items():
         console.print(f"  dossier ({kind}) {path}")
+    if key is not None:
+        sealed = seal_run(run, outcome, key=key, previous=previous, languages=languages)
+        console.print(f"  sealed {sealed}; deepassay verify {sealed} --key {key}.pub")
     return 0
 
 
