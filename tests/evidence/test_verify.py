@@ -303,7 +303,9 @@ def test_the_statement_is_an_in_toto_test_result(first, shop):
     rfc8785 = pytest.importorskip("rfc8785")
     assert rfc8785.dumps(statement) == sealed.envelope.payload
     assert log["integrity"]["signature"]["keyid"] == shop.key.public.keyid
-    assert "carries a signature" in sealed.files["dossier/face.en.html"].decode()
+    page = sealed.files["dossier/face.en.html"].decode()
+    assert "sealed and signed" in page
+    assert shop.key.public.keyid in page
 
 
 @pytest.mark.parametrize("what", CHANGES)
@@ -402,7 +404,10 @@ def test_what_is_no_sealed_dossier_is_refused(first, tmp_path):
         archive.writestr("a.txt", "x")
     with zipfile.ZipFile(tmp_path / "climb.zip", "w") as archive:
         archive.writestr("../a.txt", "x")
+    with zipfile.ZipFile(tmp_path / "swollen.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", "x" * 100_000)
     for name, words in (
+        ("swollen.zip", "is no file"),
         ("text.zip", "readable zip"),
         ("other.zip", "missing"),
         ("climb.zip", "is no file"),

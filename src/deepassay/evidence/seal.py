@@ -317,7 +317,9 @@ def _read(place: Path, archive: zipfile.ZipFile) -> dict[str, bytes]:
     out: dict[str, bytes] = {}
     for entry in entries:
         name = entry.filename
-        plain = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG) and not entry.flag_bits & 1
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        # Stored only: nothing in it can swell to more than the file on disk.
+        plain = kind in (0, stat.S_IFREG) and not entry.flag_bits & 1 and entry.compress_type == zipfile.ZIP_STORED
         if not plain or not _NAME.fullmatch(name) or ".." in PurePosixPath(name).parts or name.endswith("/"):
             raise SealError(f"{place}: {name!r} is no file of a sealed dossier", hint=_AGAIN)
         if name in out:
