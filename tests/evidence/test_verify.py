@@ -305,6 +305,7 @@ def test_the_statement_is_an_in_toto_test_result(first, shop):
     assert log["integrity"]["signature"]["keyid"] == shop.key.public.keyid
     page = sealed.files["dossier/face.en.html"].decode()
     assert "sealed and signed" in page
+    assert "own sample, person and source ids" in page
     assert shop.key.public.keyid in page
 
 

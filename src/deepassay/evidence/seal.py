@@ -28,7 +28,7 @@ from typing import Any
 from deepassay.evidence.canonical import canonical, canonical_sha256
 from deepassay.evidence.dossier import write_dossier
 from deepassay.evidence.envelope import Envelope, PublicKey, SealError, SigningKey, read_public_key, unwrap, wrap
-from deepassay.evidence.language import LANGUAGES, TEMPLATES
+from deepassay.evidence.language import LANGUAGES, TEMPLATES, Words
 from deepassay.evidence.log import AssessmentLog, parse_log
 from deepassay.files import atomic_path, sha256_bytes, slug
 
@@ -144,8 +144,12 @@ def seal_dossier(
 
 
 def with_seal(log: AssessmentLog, key: PublicKey, before: Mapping[str, Any] | None) -> AssessmentLog:
-    """The log with the key and the head of the chain on record, so that the pages print them."""
+    """The log with the key, the head of the chain and what the tables hold on record, for the pages to print."""
     document = log.to_json()
+    document["privacy"] |= {
+        "pseudonymisation": Words("en")("P.pseudonym_sealed"),
+        "pseudonymisation_zh": Words("zh")("P.pseudonym_sealed"),
+    }
     document["integrity"] |= {
         "previous_head_sha256": None if before is None else before["statement_sha256"],
         "signature": {"algorithm": "Ed25519", "keyid": key.keyid, "envelope": ENVELOPE},

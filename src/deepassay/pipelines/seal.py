@@ -49,6 +49,7 @@ def main(args: argparse.Namespace) -> int:
             hint=f"run `deepassay assess run={run.path} tool=...` first",
         )
     out = seal_run(run, read_log(logs[0]), key=args.key, previous=args.previous)
+    print("its score tables carry the corpus's own ids of samples and persons: mind who gets it")
     print(f"sealed {out}\nverify with: deepassay verify {out} --key {args.key}.pub")
     return 0
 
