@@ -81,7 +81,7 @@ class GraphTop(nn.Module):
     residual blocks that keep the length of time.
     """
 
-    def __init__(self, width: int, layers: int, steps: int, reduced: int = 128) -> None:
+    def __init__(self, width: int, layers: int, steps: int, reduced: int = 128, drop_factor: float = 1.0) -> None:
         super().__init__()
         size = SIZES["base"]
         if steps < 6:
@@ -92,7 +92,7 @@ class GraphTop(nn.Module):
         a, b, c = size.channels
         widths = [1, a, b, c, c, c, c]
         self.blocks = nn.Sequential(*(ResidualBlock(i, o, shrink=1) for i, o in itertools.pairwise(widths)))
-        self.graphs = SpectroTemporalGraphs(inside=c, rows=reduced // 3, size=size)
+        self.graphs = SpectroTemporalGraphs(inside=c, rows=reduced // 3, size=size, drop_factor=drop_factor)
         self.features = self.graphs.features
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
@@ -117,7 +117,7 @@ class SSLDetector(Detector):
         lora_rank, lora_alpha, lora_targets: of the adapters, see `lora.attach`. Targets are by default the query and
             value projections, and for WavLM the feed-forward layers (its attention takes the weights of its projections
             without calling them, so that adapters there would never learn: refused).
-        drop_rate: dropout before the head.
+        drop_rate: dropout before the head. drop_factor: multiplies the dropout rates inside an "aasist" top.
         window_samples: must equal the modality's.
 
     Raises:
@@ -129,7 +129,8 @@ class SSLDetector(Detector):
     def __init__(
         self, *, folder: str, tune: str = "frozen", top: str = "attentive", layers: int | None = None,
         head: str = "linear", lora_rank: int = 8, lora_alpha: float | None = None,
-        lora_targets: Sequence[str] | None = None, drop_rate: float = 0.1, window_samples: int = 64_600,
+        lora_targets: Sequence[str] | None = None, drop_rate: float = 0.1,
+        drop_factor: float = 1.0, window_samples: int = 64_600,
     ) -> None:  # fmt: skip
         super().__init__()
         if tune not in TUNE or top not in TOPS:
@@ -158,7 +159,8 @@ class SSLDetector(Detector):
         steps = int(self.encoder._get_feat_extract_output_lengths(torch.tensor(window_samples)))  # type: ignore[operator]
         if steps < 1:
             raise ConfigError(f"window_samples is {window_samples}: too short for the encoder", hint="use 4000 or more")
-        self.top = TOPS[top](found.width, found.layers, steps)
+        more = {"drop_factor": drop_factor} if top == "aasist" else {}
+        self.top = TOPS[top](found.width, found.layers, steps, **more)
         self.drop = nn.Dropout(drop_rate)
         self.classifier = make_head(head, self.top.features)
 
