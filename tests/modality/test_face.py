@@ -10,6 +10,7 @@ from deepassay.media.image import read_image, write_image
 from deepassay.media.sound import write_sound
 from deepassay.media.video import write_video
 from deepassay.modality.face import FaceModality
+from deepassay.modality.finder import Faces
 from deepassay.modality.tracks import patch_of
 from deepassay.modality.views import Views
 from deepassay.scoring import score_file
@@ -95,6 +96,20 @@ def test_following_finds_what_searching_every_frame_finds(finder, photographs, t
     assert sparse.size is not None
     assert dense.size is not None
     assert np.abs(sparse.size - dense.size).max() < 0.25 * dense.size.max()
+
+
+def test_only_the_loss_of_a_sure_face_has_a_frame_searched(faces, photographs):
+    picture = read_image(photographs[0])
+    found = faces.find(picture)
+    again, complete = faces.follow(picture, found)
+    assert complete
+    assert len(again) == len(found)
+    assert again.overlap(found.boxes[0]).max() > 0.7
+    wall = np.full_like(picture, 90)
+    assert len(faces.follow(wall, found)[0]) == 0
+    assert not faces.follow(wall, found)[1]
+    unsure = Faces(found.boxes, np.full(len(found), 0.93, np.float32), found.landmarks)
+    assert faces.follow(wall, unsure)[1]
 
 
 def test_a_clip_is_as_fake_as_its_fake_face(faces, photographs, tmp_path):

@@ -33,10 +33,10 @@ class Scene:
         self.searched.append(int(image[0, 0, 0]))
         return faces(*self.places[int(image[0, 0, 0])])
 
-    def follow(self, image: np.ndarray, boxes: np.ndarray) -> tuple[Faces, bool]:
+    def follow(self, image: np.ndarray, before: Faces) -> tuple[Faces, bool]:
         here = self.places[int(image[0, 0, 0])]
-        found = [x for box in boxes for x in here if abs(x - box[0]) < 4]
-        return faces(*found), len(found) == len(boxes)
+        found = [x for box in before.boxes for x in here if abs(x - box[0]) < 4]
+        return faces(*found), len(found) == len(before)
 
     def watch(self, every: int) -> list[list[float]]:
         seen = list(watch(self.frames(), self.find, self.follow, every=every))

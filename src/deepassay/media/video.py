@@ -3,7 +3,7 @@
 import os
 import queue
 import threading
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.video.stream import VideoStream
 
+_WORTH_SEEKING = 6  # pictures not decoded, against emptying and filling the decoder again
 _Item = TypeVar("_Item")
 
 
@@ -180,7 +181,8 @@ def _by_time(
             while index < len(picked):
                 target = picked[index]
                 wanted = max(0, bisect_right(keys, target) - 1)
-                if shown is None or (seeking and wanted > group + 1):
+                left_out = bisect_left(times, keys[wanted]) - bisect_right(times, picked[max(0, index - 1)])
+                if shown is None or (seeking and wanted > group and left_out >= _WORTH_SEEKING):
                     if seeking and not _seek(opened, track, keys[wanted]):
                         break
                     shown, frame = _decode(opened, track, set(picked)), None

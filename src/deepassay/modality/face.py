@@ -19,6 +19,7 @@ from deepassay.modality.views import Views
 from deepassay.modality.watch import MAX_FOLLOW_S, watch
 
 _TIGHT_BORDER = 0.25
+_SURE = 0.98  # probability of a face whose loss has the whole frame searched
 
 
 class FaceModality:
@@ -231,11 +232,15 @@ class FaceModality:
         faces = self.finder.find(image)
         return self._large(faces.take(np.nonzero(faces.probs >= self.min_prob)[0]))
 
-    def follow(self, image: np.ndarray, boxes: np.ndarray) -> tuple[Faces, bool]:
-        """Faces about boxes (m, 4) of the frame before, and whether each of those led to one that is sure enough."""
-        faces, _ = self.finder.follow(image, boxes)
-        faces = faces.take(np.nonzero(faces.probs >= self.min_prob)[0])
-        return self._large(faces), len(faces) == len(boxes)
+    def follow(self, image: np.ndarray, before: Faces) -> tuple[Faces, bool]:
+        """The faces of another frame found again in this one, and whether none was lost that the finder was sure of.
+
+        Backgrounds that flicker between face and no face would else have every frame searched.
+        """
+        faces, rows = self.finder.follow(image, before.boxes)
+        kept = np.nonzero(faces.probs >= self.min_prob)[0]
+        lost = np.setdiff1d(np.arange(len(before)), rows[kept])
+        return self._large(faces.take(kept)), not (before.probs[lost] >= max(_SURE, self.min_prob)).any()
 
     def draw(self, prepared: Views, k: int, rng: np.random.Generator | None = None) -> Views:
         """k views: without ``rng`` shared among the tracks and spread over each, with it from the main track alone.

@@ -352,17 +352,17 @@ def _enlarge(boxes: np.ndarray, factor: int, corner: tuple[int, int]) -> np.ndar
 
 
 def _sums(image: np.ndarray) -> np.ndarray:
-    """Summed-area table (3, H + 1, W + 1) uint32.
+    """Summed-area table (H + 1, W + 1, 3) uint32.
 
     It may wrap around in large pictures; differences of it do not, as long as one window sums to less than 2**32, which
     16 million white pixels reach (Crow, SIGGRAPH 1984, for the table itself).
     """
     height, width = image.shape[:2]
-    table = np.zeros((3, height + 1, width + 1), np.uint32)
-    table[:, 1:, 1:] = image.transpose(2, 0, 1)
-    np.cumsum(table, axis=2, dtype=np.uint32, out=table)
-    for row in range(2, height + 1):  # NumPy's own cumsum walks down this axis column by column, at half the speed
-        table[:, row] += table[:, row - 1]
+    table = np.zeros((height + 1, width + 1, 3), np.uint32)
+    table[1:, 1:] = image
+    np.cumsum(table, axis=1, dtype=np.uint32, out=table)
+    for row in range(2, height + 1):  # NumPy's own cumsum walks down this axis column by column, more slowly
+        table[row] += table[row - 1]
     return table
 
 
@@ -372,18 +372,25 @@ def _edges(length: int, out: int) -> tuple[np.ndarray, np.ndarray]:
     return index * length // out, -(-(index + 1) * length // out)
 
 
-def _normalise(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(mean - 127.5) / 128 as float32."""
-    return sums.astype(np.float32) * (1 / (128.0 * counts)).astype(np.float32) - np.float32(127.5 / 128)
+def _normalise(sums: np.ndarray, high: np.ndarray, wide: np.ndarray) -> np.ndarray:
+    """(mean - 127.5) / 128, (..., 3, h, w), of sums (..., h, w, 3) over windows of some heights and widths."""
+    inverse = (1 / (128.0 * high)).astype(np.float32)[..., :, None] * (1.0 / wide).astype(np.float32)[..., None, :]
+    out = np.empty((*sums.shape[:-3], 3, *sums.shape[-3:-1]), np.float32)
+    for channel in range(3):
+        np.multiply(sums[..., channel], inverse, out=out[..., channel, :, :])
+    out -= np.float32(127.5 / 128)
+    return out
 
 
 def _shrink(table: np.ndarray, height: int, width: int) -> np.ndarray:
     """The whole picture area-averaged to (3, height, width)."""
-    y0, y1 = _edges(table.shape[1] - 1, height)
-    x0, x1 = _edges(table.shape[2] - 1, width)
-    rows = table[:, y1] - table[:, y0]
-    sums = rows[:, :, x1] - rows[:, :, x0]
-    return _normalise(sums, (y1 - y0)[:, None] * (x1 - x0)[None])
+    y0, y1 = _edges(table.shape[0] - 1, height)
+    x0, x1 = _edges(table.shape[1] - 1, width)
+    rows = np.take(table, y1, axis=0)
+    rows -= np.take(table, y0, axis=0)
+    sums = np.take(rows, x1, axis=1)
+    sums -= np.take(rows, x0, axis=1)
+    return _normalise(sums, y1 - y0, x1 - x0)
 
 
 def _crops(table: np.ndarray, boxes: np.ndarray, size: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -398,12 +405,13 @@ def _crops(table: np.ndarray, boxes: np.ndarray, size: int, height: int, width: 
     index = np.arange(size)
     top, bottom = y0 + index * (y1 - y0) // size, y0 - (-(index + 1) * (y1 - y0) // size)
     left, right = x0 + index * (x1 - x0) // size, x0 - (-(index + 1) * (x1 - x0) // size)
-    stride = table.shape[2]
-    flat = table.reshape(3, -1)
-    at = lambda y, x: np.take(flat, y[:, :, None] * stride + x[:, None, :], axis=1)  # noqa: E731
-    sums = at(bottom, right) - at(top, right) - at(bottom, left) + at(top, left)
-    counts = (bottom - top)[:, :, None] * (right - left)[:, None, :]
-    return boxes, np.ascontiguousarray(_normalise(sums, counts).transpose(1, 0, 2, 3))
+    flat, stride = table.reshape(-1, 3), table.shape[1]
+    at = lambda y, x: np.take(flat, y[:, :, None] * stride + x[:, None, :], axis=0)  # noqa: E731
+    sums = at(bottom, right)
+    sums -= at(top, right)
+    sums -= at(bottom, left)
+    sums += at(top, left)
+    return boxes, _normalise(sums, bottom - top, right - left)
 
 
 def _square(boxes: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ class Watched:
 def watch(
     frames: Iterable[tuple[np.ndarray, float]],
     find: Callable[[np.ndarray], Faces],
-    follow: Callable[[np.ndarray, np.ndarray], tuple[Faces, bool]],
+    follow: Callable[[np.ndarray, Faces], tuple[Faces, bool]],
     *,
     every: int,
 ) -> Iterator[Watched]:
@@ -47,7 +47,7 @@ def watch(
     Args:
         frames: images (H, W, 3) and times in seconds, in order of time.
         find: faces of a whole picture.
-        follow: faces about boxes (m, 4), and whether every one of them led to a face.
+        follow: the faces of another frame found again in a picture, and whether none that matters was lost.
         every: frames from one search to the next at most; 1 searches each. So many frames are in memory, fewer where
             they are larger than 4 million pixels.
     """
@@ -57,7 +57,7 @@ def watch(
         if window and len(window) < room and time_s - window[0].time_s <= MAX_FOLLOW_S:
             known = window[-1].faces
             if len(known):
-                faces, complete = follow(image, known.boxes)
+                faces, complete = follow(image, known)
                 if complete:
                     window.append(Watched(image, time_s, faces, False))
                     continue
@@ -69,17 +69,14 @@ def watch(
     yield from window
 
 
-def _look_back(
-    window: list[Watched], faces: Faces, follow: Callable[[np.ndarray, np.ndarray], tuple[Faces, bool]]
-) -> None:
+def _look_back(window: list[Watched], faces: Faces, follow: Callable[[np.ndarray, Faces], tuple[Faces, bool]]) -> None:
     """Add to the frames after the search that began the window what the next search found anew."""
-    boxes = _apart(faces, window[-1].faces).boxes
+    new = _apart(faces, window[-1].faces)
     for earlier in reversed(window[1:]):
-        if not len(boxes):
+        if not len(new):
             return
-        new = _apart(follow(earlier.image, boxes)[0], earlier.faces)
+        new = _apart(follow(earlier.image, new)[0], earlier.faces)
         earlier.faces = earlier.faces.joined(new)
-        boxes = new.boxes
 
 
 def _apart(faces: Faces, known: Faces) -> Faces:
