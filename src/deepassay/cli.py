@@ -17,6 +17,9 @@ PLAIN = {
     "serve": ("deepassay.screening.server", "answer over HTTP: upload a file, get its verdicts"),
     "bundle": ("deepassay.screening.bundle_command", "show, verify and compare exported bundles"),
     "journal": ("deepassay.screening.journal", "check a journal of verdicts for changed, dropped or reordered records"),
+    "verify": ("deepassay.evidence.verify_command", "recompute and check a sealed dossier, without torch or media"),
+    "seal": ("deepassay.pipelines.seal", "make a signing key; seal a run's dossier"),
+    "protocol": ("deepassay.pipelines.protocol", "how many samples a plan needs; freeze it"),
     "demo": ("deepassay.pipelines.demo", "run the whole job on the built-in corpora, both modalities"),
     "metrics": ("deepassay.pipelines.metrics", "official and tie-safe metrics, with intervals, of any score file"),
     "audit": ("deepassay.audit", "look for leaks and shortcuts in a corpus before anyone trains on it"),
@@ -43,6 +46,7 @@ COMPOSED = {
         "study",
         "compare recipes on tools, people and places left out, beside baselines",
     ),
+    "explain": ("deepassay.pipelines.explain", "explain", "show where a face detector looks, and how faithful that is"),
     "assess": ("deepassay.pipelines.assess", "assess", "write the dossier of one editing tool"),
 }
 EXIT_ERROR = 2
