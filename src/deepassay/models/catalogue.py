@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from deepassay.models.clip_detector import ClipDetector
 from deepassay.models.aasist import AASIST
+from deepassay.models.clip_detector import ClipDetector
 from deepassay.models.detector import Detector
 from deepassay.models.lcnn import LCNN
 from deepassay.models.rawnet2 import RawNet2
