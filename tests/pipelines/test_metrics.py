@@ -32,7 +32,8 @@ def folder(tmp_path_factory):
         (path / f"{name}.txt").write_text("".join(f"E_{i:04} {scores[i]:.6f}\n" for i in range(N)))
         if name == "good":
             rows = ["utt,speaker,attack,truth,score"] + [
-                f"E_{i:04},S{i % 30:02},{'ASVspoof2019-' * fake[i]}{attack[i]},{'spoof' if fake[i] else 'bonafide'},{scores[i]:.6f}"
+                f"E_{i:04},S{i % 30:02},{'ASVspoof2019-' * fake[i]}{attack[i]},"
+                f"{'spoof' if fake[i] else 'bonafide'},{scores[i]:.6f}"
                 for i in range(N)
             ]
             (path / "good.csv").write_text("\n".join(rows) + "\n")
