@@ -285,7 +285,7 @@ class AASIST(Detector):
         return list((self if self.origin[0] == "random-initialisation" else self.classifier).parameters())
 
     def folded(self) -> Detector:
-        """A copy in the form that ships: the same function, three times as fast where caches are small.
+        """A copy in the form that ships: the same function, a tenth to a third faster in onnxruntime.
 
         The encoder runs in pieces, and weights that weight decay has brought below 1e-30 become zero: in the published
         networks that is most of the stacking attention, which has thereby become uniform.
