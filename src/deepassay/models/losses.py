@@ -114,7 +114,9 @@ class MaskedBCE(WeightedBCE):
         if not bool(known.any()):
             return loss
         found = output.aux["mask"][known].float()
-        wanted = F.adaptive_avg_pool2d(mask[known].to(found.dtype).unsqueeze(1), found.shape[-2:]).squeeze(1)
+        wanted = F.adaptive_avg_pool2d(
+            mask[known].to(found.dtype).unsqueeze(1), (found.shape[-2], found.shape[-1])
+        ).squeeze(1)
         parts = []
         if self.mask_loss != "dice":
             parts.append(F.binary_cross_entropy_with_logits(found, wanted))
