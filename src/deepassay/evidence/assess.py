@@ -65,6 +65,7 @@ def assess(
     audit: AuditReport | None = None,
     audit_allowed: Sequence[str] = (),
     near_duplicates: Mapping[str, Any] | None = None,
+    labelling: Mapping[str, Any] | None = None,
     human_conclusion: Mapping[str, Any] | None = None,
     supersedes: str | None = None,
     now: datetime | None = None,
@@ -84,6 +85,8 @@ def assess(
         audit: `deepassay.audit.audit` of the manifest, with files opened: feeds checks F03, F04 and F05.
         audit_allowed: ids of its findings that block and were gone on with knowingly: named among the limitations.
         near_duplicates: result of another audit: ``method``, ``threshold``, ``pairs_across_splits``.
+        labelling: the log's entry of the same name, from ``marks``: ``rules_version``, ``explicit``, ``implicit``,
+            ``survival``; None where marks were not looked at, which the dossier and its limitations then say.
         human_conclusion: the assessor's own words, never generated: ``text``, ``name``, ``date``.
         supersedes: id of the dossier that this one replaces.
         now: time of writing; the current time where None.
@@ -142,6 +145,7 @@ def assess(
         tool=tool, checks=checks, numbers=numbers, synthetic=synthetic, data=data, code=code, seen=seen,
         clusters=len(set(test.column("cluster").tolist())),
         allowed=[] if audit is None else [f.id for f in audit.blocks if f.id in audit_allowed],
+        labelled=labelling is not None,
     )  # fmt: skip
     fill = {"tool": tool.name, "version": tool.version}
     document: dict[str, Any] = {
@@ -170,7 +174,7 @@ def assess(
             claim_record(claim, chosen[claim.id], bars, tool, protocol, english, chinese) for claim in protocol.claims
         ],
         "results": [number_record(number, detector) for number in numbers],
-        "labelling": {"rules_version": LABEL_RULES, "explicit": [], "implicit": [], "survival": []},
+        "labelling": dict(labelling or {"rules_version": LABEL_RULES, "explicit": [], "implicit": [], "survival": []}),
         "checks": [check_record(check, english, chinese) for check in checks],
         "limitations": [english(code, **values) for code, values in limits],
         "reproducibility": _reproducibility(provenance, protocol, tool),
@@ -567,6 +571,7 @@ def _limits(
     seen: Sequence[str] | None,
     clusters: int,
     allowed: Sequence[str],
+    labelled: bool,
 ) -> list[tuple[str, dict[str, Any]]]:
     """Keys of sentences and what fills them: specific to this assessment, the general ones last."""
     out: list[tuple[str, dict[str, Any]]] = []
@@ -594,7 +599,7 @@ def _limits(
     return [
         *out,
         ("limit.robustness", {}),
-        ("limit.labels", {}),
+        *([] if labelled else [("limit.labels", {})]),
         ("limit.statistical", {"clusters": clusters}),
         ("limit.external", {}),
         ("limit.construct", {}),

@@ -361,6 +361,14 @@ class _Page:
             "description_rows": self.description_rows(),
             "exposure_rows": self.exposure_rows(),
             "slice_rows": self.slice_rows(),
+            "labelled": bool(log.labelling.explicit or log.labelling.implicit or log.labelling.survival),
+            "labelling_rows": {
+                name: [
+                    self.row(number, self.w(f"metric.{number['metric']}"))
+                    for number in (one.model_dump(mode="json") for one in getattr(log.labelling, name))
+                ]
+                for name in ("explicit", "implicit", "survival")
+            },
             "checks": [
                 {
                     "id": check.id,

@@ -45,7 +45,15 @@ class Words:
 def _read(language: str) -> Mapping[str, str]:
     if language not in LANGUAGES:
         raise ConfigError(f"there is no dossier in language {language!r}", hint=f"use one of {list(LANGUAGES)}")
-    return yaml.safe_load((TEMPLATES / f"words.{language}.yaml").read_text(encoding="utf-8"))
+    out: dict[str, str] = {}
+    # words.en.yaml, and one words.<room>.en.yaml for each room that brings words of its own.
+    for path in sorted(TEMPLATES.glob(f"words*.{language}.yaml")):
+        more = yaml.safe_load(path.read_text(encoding="utf-8"))
+        twice = sorted(out.keys() & more.keys())
+        if twice:
+            raise ConfigError(f"{path.name}: {twice[0]!r} is a word of another file too", hint="rename one of them")
+        out |= more
+    return out
 
 
 @lru_cache(maxsize=1)
