@@ -112,6 +112,21 @@ def test_only_the_loss_of_a_sure_face_has_a_frame_searched(faces, photographs):
     assert faces.follow(wall, unsure)[1]
 
 
+def test_a_face_that_moved_by_its_own_width_is_found_again_without_a_search(faces, photographs):
+    picture = read_image(photographs[0])
+    high, wide = picture.shape[:2]
+    canvas = np.full((3 * high, 5 * wide, 3), 120, np.uint8)
+    canvas[high : 2 * high, wide : 2 * wide] = picture
+    found = faces.find(canvas)
+    side = float((found.boxes[0, 2:] - found.boxes[0, :2]).max())
+    for shift, reached in ((round(side), True), (round(2.6 * side), False)):
+        again, complete = faces.follow(np.roll(canvas, shift, axis=1), found.take(np.array([0])))
+        assert complete == reached
+        if reached:
+            moved = found.boxes[0] + np.array([shift, 0, shift, 0], np.float32)
+            assert again.overlap(moved).max() > 0.7
+
+
 def test_a_clip_is_as_fake_as_its_fake_face(faces, photographs, tmp_path):
     pictures = [p for p in map(read_image, photographs) if p.shape == (256, 256, 3)][:2]
     small = np.asarray(Image.fromarray(pictures[1]).resize((160, 160)))

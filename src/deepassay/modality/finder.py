@@ -104,6 +104,7 @@ _CHUNK = {1: 16, 2: 8}  # crops at a time through R- and O-Net
 
 _FIELDS = ("boxes", "probs", "landmarks")
 _LEAST_OVERLAP = 0.2  # of a face with the box that it was followed from
+_REACH, _ALIKE = 1.6, (0.6, 1.6)  # how far, in its sides, and how large a face is sought that is not where it was
 _FOLLOW_PX = 64  # faces are followed at this size or up to twice as large: O-Net sees 48 pixels
 _AROUND = np.array(  # shift x, shift y, scale
     [[x, y, 1] for x in (-0.2, 0, 0.2) for y in (-0.2, 0, 0.2)] + [[0, 0, 0.8], [0, 0, 1.25]], np.float64
@@ -176,7 +177,8 @@ class Finder:
     def follow(self, image: np.ndarray, boxes: np.ndarray) -> tuple[Faces, np.ndarray]:
         """Faces about where some were a moment ago: R- and O-Net on boxes around them, without a pyramid.
 
-        Each box is tried shifted by a fifth of its side, smaller and larger. Nothing is taken over unseen: O-Net
+        Each box is tried shifted by a fifth of its side, smaller and larger; where that fails, the whole cascade
+        looks for a face of about its size in the part of the picture around it. Nothing is taken over unseen: O-Net
         decides on the picture given, as it does in `find`. Of two boxes that end on one face only the surer is kept.
 
         Args:
@@ -190,7 +192,7 @@ class Finder:
         joined = _no_faces()
         rows: list[int] = []
         for row, box in enumerate(np.asarray(boxes, np.float64).reshape(-1, 4)):
-            face = self._near(image, box)
+            face = self._near(image, box) or self._about(image, box)
             if face is not None:
                 joined = Faces(*(np.concatenate([getattr(f, n) for f in (joined, face)]) for n in _FIELDS))
                 rows.append(row)
@@ -225,9 +227,40 @@ class Finder:
         best = int(np.lexsort((faces.probs, shared))[-1])
         return faces.take(np.array([best])) if shared[best] >= _LEAST_OVERLAP else None
 
-    def scales(self, height: int, width: int) -> list[float]:
-        """The pyramid for a picture of some size."""
-        scale = _CELL / self.min_face_px
+    def _about(self, image: np.ndarray, box: np.ndarray) -> Faces | None:
+        """The face nearest to a box among those of about its size in a few sides' distance, or None.
+
+        The whole cascade on a small part of the picture, for faces that moved further than `_near` looks.
+        """
+        side = float(max(box[2] - box[0], box[3] - box[1], 1.0))
+        middle = (box[:2] + box[2:]) / 2
+        height, width = image.shape[:2]
+        left, top = (max(0, int(v - _REACH * side)) for v in middle)
+        right, bottom = (min(n, int(v + _REACH * side) + 1) for v, n in zip(middle, (width, height), strict=True))
+        factor = max(1, int(side // _FOLLOW_PX))
+        if min(right - left, bottom - top) < _CELL * factor:
+            return None
+        region = _reduce(image[top:bottom, left:right], factor)
+        table, (high, wide) = _sums(region), region.shape[:2]
+        smallest, largest = (side * ratio / factor for ratio in _ALIKE)
+        scales = [s for s in self.scales(high, wide, max(smallest, _CELL)) if s * largest >= _CELL * self.factor]
+        faces = self._decide(
+            table, self._refine(table, self._propose(table, high, wide, scales), high, wide), high, wide
+        )
+        if not len(faces):
+            return None
+        points = faces.landmarks * np.float32(factor) + np.array([left, top], np.float32)
+        faces = Faces(_enlarge(faces.boxes, factor, (left, top)), faces.probs, points)
+        sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(axis=1)
+        faces = faces.take(np.nonzero((sides >= _ALIKE[0] * side) & (sides <= _ALIKE[1] * side))[0])
+        if not len(faces):
+            return None
+        away = np.linalg.norm((faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2 - middle, axis=1)
+        return faces.take(np.array([int(away.argmin())]))
+
+    def scales(self, height: int, width: int, min_face_px: float | None = None) -> list[float]:
+        """The pyramid for a picture of some size, down to the finder's smallest face or another."""
+        scale = _CELL / (min_face_px or self.min_face_px)
         scale = min(scale, (self.max_search_pixels / (height * width)) ** 0.5)
         side = min(height, width) * scale
         found: list[float] = []
@@ -237,10 +270,10 @@ class Finder:
             side *= self.factor
         return found
 
-    def _propose(self, table: np.ndarray, height: int, width: int) -> np.ndarray:
+    def _propose(self, table: np.ndarray, height: int, width: int, scales: list[float] | None = None) -> np.ndarray:
         """First stage: square boxes (n, 4)."""
         found = [np.zeros((0, 9), np.float32)]
-        for scale in self.scales(height, width):
+        for scale in self.scales(height, width) if scales is None else scales:
             small = _shrink(table, int(height * scale + 1), int(width * scale + 1))
             probability, offsets = self._scan(small)
             rows, columns = np.nonzero(probability >= self.thresholds[0])
