@@ -20,6 +20,7 @@ PLAIN = {
     "verify": ("deepassay.evidence.verify_command", "recompute and check a sealed dossier, without torch or media"),
     "seal": ("deepassay.pipelines.seal", "make a signing key; seal a run's dossier"),
     "protocol": ("deepassay.pipelines.protocol", "how many samples a plan needs; freeze it"),
+    "marks": ("deepassay.pipelines.marks", "find labels and C2PA manifests of synthetic content, and what survives"),
     "demo": ("deepassay.pipelines.demo", "run the whole job on the built-in corpora, both modalities"),
     "metrics": ("deepassay.pipelines.metrics", "official and tie-safe metrics, with intervals, of any score file"),
     "audit": ("deepassay.audit", "look for leaks and shortcuts in a corpus before anyone trains on it"),
