@@ -11,7 +11,8 @@ from deepassay.marks.explicit import DISPUTED, FAIL, PASS, Annotation, judge, re
 
 def image(**changes):
     values = {"file": "a.png", "media": "image", "present": True, "form": "text", "text": "AI生成",
-              "places": ("corner",), "height_px": 70.0, "shortest_side_px": 1000.0, "height_of": "glyph", "legible": True}  # fmt: skip
+              "places": ("corner",), "height_px": 70.0,
+              "shortest_side_px": 1000.0, "height_of": "glyph", "legible": True}  # fmt: skip
     return judge(Annotation(**{**values, **changes}))
 
 

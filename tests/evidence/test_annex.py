@@ -1,0 +1,180 @@
+"""The labelling annex: counts with intervals by source, annotations matched, survival drawn by seed, both pages."""
+
+import html
+import json
+import re
+
+import pytest
+from PIL import Image, PngImagePlugin
+
+from deepassay.errors import ConfigError, ScoreError
+from deepassay.evidence.annex import Output, labelling_annex
+from deepassay.evidence.dossier import render_dossier
+from deepassay.evidence.language import LANGUAGES, Words
+from deepassay.evidence.log import Labelling
+from deepassay.marks.explicit import Annotation, judge
+from deepassay.marks.gb45438 import validate_mark
+from deepassay.marks.lab import LABEL, SOURCES
+from deepassay.marks.mark import GB45438, Carrier
+from deepassay.marks.survival import PIPELINES
+
+
+def picture(path, *labels):
+    info = PngImagePlugin.PngInfo()
+    for text in labels:
+        info.add_text("AIGC", text)
+    Image.new("RGB", (24, 16)).save(path, pnginfo=info)
+    return path
+
+
+def label(number, **changes):
+    fields = {**json.loads(LABEL), "ProduceID": f"P-{number:04d}", **changes}
+    return json.dumps({key: value for key, value in fields.items() if value is not None})
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """Thirty outputs of ten sources: most labelled well, some not, one twice, one with an id of another."""
+    folder = tmp_path_factory.mktemp("outputs")
+    texts = {i: [label(i)] for i in range(30)}
+    texts[3] = []
+    texts[7] = [label(7), label(7)]
+    texts[9] = [label(9, ReservedCode1=None)]
+    texts[11] = [label(12)]
+    texts[13] = [label(13, ContentProducer="Acme Faces")]
+    out = [Output(f"{i}.png", picture(folder / f"{i}.png", *texts[i]), f"source{i % 10}") for i in range(30)]
+    (folder / "junk.png").write_bytes(b"not a picture")
+    return [*out, Output("junk.png", folder / "junk.png", "source0")]
+
+
+@pytest.fixture(scope="module")
+def judgements():
+    rows = [
+        Annotation(file=f"{i}.png", media="image", present=i != 4, text="AI生成" if i else "AI", places=("corner",),
+                   height_px=4.0 if i != 2 else 0.9, shortest_side_px=16.0)
+        for i in range(8)
+    ]  # fmt: skip
+    return [judge(row) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def annex(outputs, judgements, tmp_path_factory):
+    clean = tmp_path_factory.mktemp("real")
+    real = [Output(f"r{i}", picture(clean / f"{i}.png"), f"r{i}") for i in range(3)]
+    return labelling_annex(outputs, judgements=judgements, real=real, survival_files=4)
+
+
+def counts(numbers):
+    return {(n.metric, *sorted(v for k, v in n.slice.items() if k != "reader")): n.count for n in numbers}
+
+
+def test_every_output_is_counted(annex):
+    found = counts(annex.implicit)
+    assert found["implicit_found",] == (29, 31)
+    assert found["implicit_one",] == (28, 31)
+    assert found["implicit_schema",] == (28, 29)
+    assert found["implicit_place",] == (29, 29)
+    assert found["implicit_provider_code",] == (28, 29)
+    assert found["implicit_provider_name",] == (1, 29)
+    assert found["implicit_unique",] == (27, 29)
+    assert found["implicit_broken", "missing_field"] == (1, 29)
+    assert found["implicit_disputed", "empty_propagator"] == (29, 29)
+    assert found["mark_false_hit",] == (0, 3)
+    assert next(n for n in annex.implicit if n.metric == "implicit_found").n_nonresponse == 1
+
+
+def test_intervals_are_by_source_and_few_sources_are_under_powered(annex):
+    number = next(n for n in annex.implicit if n.metric == "implicit_found")
+    assert number.ci is not None
+    assert (number.ci["cluster_unit"], number.ci["n_clusters"]) == ("source of the output", 10)
+    assert number.status == "under_powered"
+    assert number.ci["lo"] < 29 / 31 < number.ci["hi"]
+
+
+def test_one_source_has_no_interval_and_says_why(outputs):
+    alone = [Output(one.name, one.path, "same") for one in outputs[:5]]
+    number = labelling_annex(alone, survival=False).implicit[0]
+    assert number.ci is None
+    assert "one source" in number.no_ci_reason
+
+
+def test_explicit_labels_count_what_was_annotated(annex):
+    found = counts(annex.explicit)
+    assert found["explicit_annotated",] == (8, 31)
+    assert found["explicit_present",] == (7, 8)
+    assert found["explicit_elements",] == (6, 7)
+    assert found["explicit_height",] == (6, 7)
+    assert found["explicit_disputed", "height"] == (1, 7)
+    least = next(n for n in annex.explicit if n.metric == "explicit_height_least")
+    assert least.value == pytest.approx(0.9 / 16)
+    assert least.no_ci_reason
+
+
+def test_an_annotation_of_an_unknown_file_is_refused(outputs):
+    stray = judge(Annotation(file="other.png", media="image", present=True))
+    with pytest.raises(ConfigError, match=r"other\.png"):
+        labelling_annex(outputs[:2], judgements=[stray], survival=False)
+    with pytest.raises(ScoreError, match="no output"):
+        labelling_annex([])
+
+
+def test_survival_takes_a_draw_of_files_with_one_label(annex, outputs):
+    files = {one.file for one in annex.outcomes}
+    assert len(files) == 4
+    assert not files & {"3.png", "7.png", "junk.png"}
+    again = labelling_annex(outputs, survival_files=4)
+    assert {one.file for one in again.outcomes} == files
+    other = labelling_annex(outputs, survival_files=4, seed=1)
+    assert {one.file for one in other.outcomes} != files
+    assert counts(annex.survival)["label_survival", "PNG", "save_again"] == (0, 4)
+
+
+def test_survival_of_sound_is_given_per_pipeline(tmp_path):
+    SOURCES["w.mp3"][1](tmp_path / "a.mp3")
+    found = labelling_annex([Output("a.mp3", tmp_path / "a.mp3", "a")])
+    kept = {n.slice["pipeline"]: n.count for n in found.survival if n.metric == "label_survival"}
+    assert kept == {"mp3": (1, 1), "wav": (0, 1), "flac": (1, 1), "opus": (1, 1), "m4a": (0, 1)}
+
+
+def test_the_record_is_valid_in_the_log_and_on_both_pages(annex, make_log):
+    Labelling.model_validate(annex.record())
+    log = make_log(labelling=annex.record())
+    for language in LANGUAGES:
+        words = Words(language)
+        page = render_dossier(log, language)
+        text = html.unescape(" ".join(re.sub(r"<[^>]+>", " ", page).split()))
+        assert words("I.text") not in page
+        for key in ("mark.implicit_caption", "mark.explicit_caption", "mark.survival_caption", "mark.disputed"):
+            assert words(key) in text
+        for row in ("29 / 31", "28 / 29", "6 / 7", "0 / 4"):
+            assert row in text
+        assert words("mark.dispute.empty_propagator") in text
+        assert words("limit.labels") not in text
+
+
+def test_what_was_not_measured_is_said(outputs, make_log, tmp_path):
+    plain = [Output("a", picture(tmp_path / "a.png"), "a"), Output("b", picture(tmp_path / "b.png"), "b")]
+    log = make_log(labelling=labelling_annex(plain).record())
+    page = render_dossier(log)
+    assert Words("en")("mark.no_explicit") in page
+    assert Words("en")("mark.nothing_survives") in page
+    log = make_log(labelling=labelling_annex(outputs, survival=False).record())
+    assert Words("en")("mark.no_survival") in render_dossier(log)
+
+
+def test_every_pipeline_rule_and_disputed_point_has_words():
+    words = Words("en")
+    assert [name for name in PIPELINES if f"mark.pipe.{name}" not in words] == []
+    odd = [
+        "{}", "x", '{"Label":1,"Label":1}', '{"AIGC":{"Label":"9","ContentProducer":"","ProduceID":"a b","Z":""}}',
+        label(1, ContentProducer="0" * 28),
+    ]  # fmt: skip
+    from deepassay.marks.gb45438 import parse
+
+    for text in odd:
+        for place, standard in (("PNG tEXt", True), ("WAV LIST/INFO", False)):
+            for finding in validate_mark(parse(Carrier(GB45438, place, "AIGC", text.encode(), "", standard), "PNG")):
+                if finding.outcome == "fail":
+                    assert f"mark.rule.{finding.rule}" in words, finding.rule
+                elif finding.outcome == "disputed":
+                    assert f"mark.dispute.{finding.rule}" in words, finding.rule
