@@ -10,7 +10,6 @@ from typing import Any
 
 from deepassay import figures as draw
 from deepassay.evaluation import AS_ERROR, LEFT_OUT
-from deepassay.evidence.contrast_page import contrast_content, contrast_figures
 from deepassay.evidence.labelling_page import labelling_content
 from deepassay.evidence.language import LANGUAGES, TEMPLATES, Words
 from deepassay.evidence.log import AssessmentLog, parse_log
@@ -18,14 +17,7 @@ from deepassay.files import atomic_path, sha256_bytes, slug
 
 LETTERS = tuple("ABCDEFGHIJKLMNOP")
 SMALLEST_CELL = 5  # persons; smaller counts are not printed
-_PERCENT = (
-    "apcer", "bpcer", "apcer_pooled", "macro_apcer", "eer", "bpnrr", "apnrr", "pair_rank", "gap_bpcer", "gap_apcer",
-)  # fmt: skip
-# Slices that have tables of their own, outside of section K.
-_ELSEWHERE = (
-    "generator", "worst_generator", "exposure", "condition", "control", "pairs", "comparison", "version_comparison",
-    "gap_over",
-)  # fmt: skip
+_PERCENT = ("apcer", "bpcer", "apcer_pooled", "macro_apcer", "eer", "bpnrr", "apnrr")
 
 
 def write_dossier(log: AssessmentLog, folder: str | Path, languages: Sequence[str] = LANGUAGES) -> dict[str, Path]:
@@ -300,13 +292,11 @@ class _Page:
             if where.pop("nonresponse", "") != AS_ERROR or len(where) != 1:
                 continue
             key, value = next(iter(where.items()))
-            if key in _ELSEWHERE:
+            if key in ("generator", "worst_generator", "exposure"):
                 continue
             name = self.w(f"metric.{number['metric']}")
             if number["operating_point"]:
                 name = f"{name}, {self.point(number['operating_point'])}"
-            if number["support"]["n_clusters"] < SMALLEST_CELL:
-                number = _suppressed(number, self.w("small_cell"))
             other = self.find(number["metric"], where, number["operating_point"], LEFT_OUT)
             groups.setdefault((key, value), []).append(self.row(number, name, other=other))
         return [{"title": f"{key.replace('_', ' ')}: {value}", "rows": rows} for (key, value), rows in groups.items()]
@@ -372,7 +362,6 @@ class _Page:
             "description_rows": self.description_rows(),
             "exposure_rows": self.exposure_rows(),
             "slice_rows": self.slice_rows(),
-            **contrast_content(self),
             "labelled": bool(log.labelling.explicit or log.labelling.implicit or log.labelling.survival),
             "marks": labelling_content(self, lambda number: markup(_strip(number, None, None, ""))),
             "checks": [
@@ -547,7 +536,6 @@ class _Page:
         ]  # fmt: skip
         if panels:
             out["nuisance"] = draw.nuisance_distributions(panels, title=w("E.nuisance"), words=words)
-        out |= contrast_figures(self)
         found = self.log.detectors[0].curves
         if found:
             out |= self.score_charts(found)
@@ -619,12 +607,6 @@ class _Page:
                 bins["predicted"], bins["observed"], bins["counts"], title=w("G.figure_reliability"), words=words
             )
         return out
-
-
-def _suppressed(number: Mapping[str, Any], words: str) -> dict[str, Any]:
-    """A number of a group so small that printing it would speak of persons."""
-    support = {**number["support"], "n_clusters": words, "count": None}
-    return {**number, "value": None, "ci": None, "no_ci_reason": "small cell", "support": support}
 
 
 def _strip(number: Mapping[str, Any], theta: float | None, side: str | None, label: str) -> str:
