@@ -115,7 +115,7 @@ def _composed(verb: str, arguments: Sequence[str]) -> int:
         run = getattr(importlib.import_module(module), function)
         codes.append(run(values, Path(HydraConfig.get().runtime.output_dir)))
 
-    sys.argv = [f"deepassay {verb}", *arguments]
+    sys.argv = [f"deepassay {verb}", *("allow_command=true" if a == "--allow-command" else a for a in arguments)]
     try:
         hydra.main(version_base="1.3", config_path=str(config_root()), config_name=verb)(job)()
     except MissingMandatoryValue as error:

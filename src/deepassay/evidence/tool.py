@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deepassay.errors import ConfigError
+from deepassay.evidence.tool_command import ToolCommand
 from deepassay.manifest import MEDIA, MODALITIES
 
 # Deep Synthesis Provisions, Art. 23(2): speech; 23(4): faces and persons. The words are those of the log's schema.
@@ -32,6 +33,8 @@ class ToolUnderAssessment:
         sampling_seed: seed of the draw, where there is one.
         refusals: outputs that the tool refused to make; None where nobody counted.
         artefact_sha256: hash of the tool itself, where it is a file.
+        command: makes outputs from the run's real test samples, where the tool can be run here; only with
+            ``--allow-command``.
     """
 
     name: str
@@ -48,6 +51,7 @@ class ToolUnderAssessment:
     sampling_seed: int | None = None
     refusals: int | None = None
     artefact_sha256: str | None = None
+    command: ToolCommand | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.functions if name not in FUNCTIONS]
@@ -69,6 +73,11 @@ class ToolUnderAssessment:
             raise ConfigError(
                 f"tool {self.name}: seen_by_detectors {self.seen_by_detectors!r}",
                 hint=f"use one of {list(SEEN)} (quote 'no' and 'yes': YAML turns bare ones into booleans)",
+            )
+        if self.command is not None and not isinstance(self.command, ToolCommand):
+            raise ConfigError(
+                f"tool {self.name}: command is {self.command!r}",
+                hint="write it as a mapping with _target_: deepassay.evidence.tool_command.ToolCommand",
             )
         if not self.generator:
             raise ConfigError(

@@ -16,6 +16,9 @@ from deepassay.pipelines.build import build, take
 from deepassay.pipelines.evaluate import evaluate_run
 from deepassay.pipelines.folder import RunFolder
 from deepassay.pipelines.gate import Gate
+from deepassay.pipelines.labelling import labelling_of
+from deepassay.pipelines.outputs import with_outputs
+from deepassay.pipelines.paper import print_pages
 from deepassay.pipelines.seal import seal_run, seal_settings
 from deepassay.pipelines.terminal import terminal
 from deepassay.provenance import collect
@@ -23,7 +26,9 @@ from deepassay.scores import ScoreTable
 from deepassay.screening.bundle import Bundle
 
 log = logging.getLogger(__name__)
-KEYS = {"run", "tool", "protocol", "languages", "name", "audit", "seal"}
+KEYS = {
+    "run", "tool", "protocol", "languages", "name", "audit", "seal", "allow_command", "labelling", "pdf",
+}  # fmt: skip
 
 
 def assess(config: Mapping[str, Any], folder: Path) -> int:
@@ -35,8 +40,9 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
     run = RunFolder.open(settings["run"])
     tool: ToolUnderAssessment = build(settings["tool"])
     protocol: Protocol = build(settings["protocol"])
-    bundle = Bundle.load(run.bundle)
     console.print(f"[bold]assess[/] {tool.name} {tool.version}  (generator {tool.generator})")
+    run, tool = with_outputs(run, tool, allow_command=bool(settings.get("allow_command")), console=console)
+    bundle = Bundle.load(run.bundle)
     register = Register(run.protocol)
     mark = register.freeze(protocol)
     console.print(f"  protocol {protocol.name} {protocol.version} frozen as {mark[:12]}")
@@ -47,6 +53,7 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
     scored = run.scores("test").is_file() and run.scores("dev").is_file() and _same_bundle(run, bundle)
     if not scored or not register.openings():
         evaluate_run(run, console=console)
+    annex = labelling_of(manifest, tool, settings.get("labelling"), console, seed=protocol.seed)
     outcome = assess_tool(
         tool=tool,
         protocol=protocol,
@@ -58,10 +65,12 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
         provenance=collect(config=run.config, seeds=[int(run.config["seed"]), protocol.seed]),
         audit=found,
         audit_allowed=gate.allow,
+        labelling=None if annex is None else annex.record(),
         now=datetime.now(UTC),
     )
     languages = tuple(settings["languages"])
     paths = write_dossier(outcome, run.path / "dossier", languages=languages)
+    paths |= print_pages(paths, languages, settings.get("pdf", "auto"), console)
     for claim in outcome.claims:
         console.print(f"  {claim.id} [bold]{claim.verdict.replace('_', ' ')}[/]  {claim.text}")
     for kind, path in paths.items():

@@ -1,0 +1,305 @@
+"""A tool's outputs made by its own command from real test samples: a run folder of their own, ready to be assessed."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from deepassay.errors import ConfigError
+from deepassay.evidence.language import LANGUAGES, Words
+from deepassay.evidence.tool import ToolUnderAssessment
+from deepassay.evidence.tool_command import FAILED, MADE, REFUSED, Made, ToolCommand, run_tool
+from deepassay.files import fingerprint, sha256_file, slug, write_json
+from deepassay.labels import FAKE, REAL, Unusable
+from deepassay.manifest import Manifest, Sample, join
+from deepassay.media.probe import probe
+from deepassay.modality.views import Modality, Views
+from deepassay.pipelines.folder import RunFolder
+from deepassay.screening.bundle import Bundle
+from deepassay.store import Store, prepare_store
+
+FOLDER = "assessments"
+JOURNAL = "journal.jsonl"
+_WORD = {FAILED: "failed_run"}
+
+
+class BothStores:
+    """Prepared views of a run's samples and of the tool's outputs, behind the one method that scoring needs."""
+
+    def __init__(self, first: Store, second: Store) -> None:
+        self.first, self.second = first, second
+        self.fingerprint = first.fingerprint
+
+    def views(self, sample_id: str) -> Views:
+        """As `Store.views`."""
+        return (self.second if sample_id in self.second else self.first).views(sample_id)
+
+
+@dataclass(frozen=True)
+class AssessmentFolder(RunFolder):
+    """A run's detector and data with one tool's outputs among the test samples."""
+
+    def store(self, modality: Modality) -> Any:
+        """Views of both."""
+        return BothStores(super().store(modality), Store.open(self.path / "outputs" / "store", modality=modality))
+
+
+def with_outputs(
+    run: RunFolder, tool: ToolUnderAssessment, *, allow_command: bool, console: Console
+) -> tuple[RunFolder, ToolUnderAssessment]:
+    """Make the outputs of a tool that is a command, and add them to the run's test samples.
+
+    The same inputs are drawn for every version of a tool, as long as run, strata and seed stay the same; finished
+    outputs are kept, so an interrupted run goes on.
+
+    Returns:
+        The folder to assess and the tool with what is now known of its draw; both as given where it has no command.
+
+    Raises:
+        ConfigError: commands are not allowed, there is nothing to draw from, another command was used under this
+            version, or no input gave an output.
+    """
+    if tool.command is None:
+        return run, tool
+    manifest = run.manifest()
+    if tool.generator in set(manifest.column("generator")):
+        raise ConfigError(
+            f"generator {tool.generator!r} is in the run's data already",
+            hint="give the outputs that the command makes a generator name of their own",
+        )
+    inputs, pool = draw(manifest, tool)
+    place = run.path / FOLDER / f"{slug(tool.name)}_{slug(tool.version)}"
+    console.print(f"  outputs: {len(inputs)} of {pool} real test samples go through {tool.command.command[0]}")
+    made = make_outputs(manifest, inputs, tool, place / "outputs", allow_command=allow_command, console=console)
+    counts = Counter(one.outcome for one in made.values())
+    console.print("  outputs: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.most_common()))
+    if not counts[MADE]:
+        first = next(iter(made.values()))
+        raise ConfigError(
+            f"the command of {tool.name} made no output ({first.outcome}: {first.reason})",
+            hint="run it by hand on one file; raise its limits where they were reached",
+        )
+    outputs = _manifest(manifest, inputs, made, tool, place / "outputs")
+    return _folder(run, manifest, outputs, place, made), _described(tool, tool.command, inputs, pool, counts)
+
+
+def draw(manifest: Manifest, tool: ToolUnderAssessment) -> tuple[list[Sample], int]:
+    """Inputs from the real test samples: so many per stratum, in the order of a hash of seed and id.
+
+    Returns:
+        The inputs in the order of their ids, and how many samples there were to draw from.
+
+    Raises:
+        ConfigError: no real test sample of the tool's modality and medium, or an unknown stratum.
+    """
+    command = tool.command
+    assert command is not None
+    pool = [
+        sample
+        for sample in manifest.split("test")
+        if sample.label == REAL and sample.modality == tool.modality and sample.media == tool.media
+    ]
+    if not pool:
+        raise ConfigError(
+            f"the run's test split has no real {tool.modality} sample of medium {tool.media}",
+            hint="assess with a run whose corpus holds such samples",
+        )
+    strata: dict[tuple[str, ...], list[tuple[str, Sample]]] = {}
+    for sample in pool:
+        key = tuple(_value(sample, name) for name in command.strata)
+        order = hashlib.sha256(f"{command.seed}/{sample.sample_id}".encode()).hexdigest()
+        strata.setdefault(key, []).append((order, sample))
+    chosen = [
+        sample for rows in strata.values() for _, sample in sorted(rows, key=lambda row: row[0])[: command.per_stratum]
+    ]
+    return sorted(chosen, key=lambda sample: sample.sample_id), len(pool)
+
+
+def _value(sample: Sample, name: str) -> str:
+    if name in sample.attributes:
+        return str(sample.attributes[name])
+    if name in ("corpus", "channel", "source_id", "codec", "licence"):
+        return str(getattr(sample, name))
+    known = sorted({*sample.attributes, "corpus", "channel", "source_id", "codec", "licence"})
+    raise ConfigError(f"stratum {name!r} is not known of sample {sample.sample_id!r}", hint=f"use some of {known}")
+
+
+def make_outputs(
+    manifest: Manifest,
+    inputs: Sequence[Sample],
+    tool: ToolUnderAssessment,
+    folder: Path,
+    *,
+    allow_command: bool,
+    console: Console,
+) -> dict[str, Made]:
+    """Run the command on every input that has no outcome yet.
+
+    Returns:
+        Outcome by id of the input.
+
+    Raises:
+        ConfigError: not allowed, or the folder holds outputs of another command.
+    """
+    command = tool.command
+    assert command is not None
+    if not allow_command:
+        raise ConfigError(
+            f"tool {tool.name} wants to run {command.command[0]!r} on {len(inputs)} files",
+            hint="read its command, and allow it with --allow-command",
+        )
+    head = {"journal": 1, "command": fingerprint(_identity(command)), "tool": tool.name, "version": tool.version}
+    done = _finished(folder / JOURNAL, head)
+    files = folder / "files"
+    files.mkdir(parents=True, exist_ok=True)
+    with open(folder / JOURNAL, "a", encoding="utf-8") as journal, Progress(console=console, transient=True) as bar:
+        if not done and journal.tell() == 0:
+            journal.write(json.dumps(head) + "\n")
+        task = bar.add_task(f"{tool.name} {tool.version}", total=len(inputs), completed=len(done))
+        for number, sample in enumerate(inputs):
+            if sample.sample_id in done:
+                continue
+            target = files / _name(sample, command)
+            outcome = run_tool(command, manifest.file(sample), target, number=number, allow_command=allow_command)
+            done[sample.sample_id] = outcome
+            journal.write(json.dumps({"input": sample.sample_id, **asdict(outcome)}, ensure_ascii=False) + "\n")
+            journal.flush()
+            bar.advance(task)
+    return {sample.sample_id: done[sample.sample_id] for sample in inputs}
+
+
+def _identity(command: ToolCommand) -> dict[str, Any]:
+    """What makes outputs other outputs: not the limits, and not how many inputs there are."""
+    values = asdict(command)
+    return {
+        **{name: values[name] for name in ("command", "output_suffix", "seed", "environment")},
+        "program": sha256_file(command.program()),
+    }
+
+
+def _finished(path: Path, head: Mapping[str, Any]) -> dict[str, Made]:
+    """Outcomes that an earlier run wrote; a line that was cut off is left out and its input done again."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        cut = lines.pop()
+        with open(path, "r+b") as stream:
+            stream.truncate(path.stat().st_size - len(cut.encode()))
+    if not lines:
+        return {}
+    if json.loads(lines[0]) != dict(head):
+        raise ConfigError(
+            f"{path.parent} holds outputs of another command or program under the same version",
+            hint="give the new version a version of its own, or remove that folder",
+        )
+    out = {}
+    for line in lines[1:]:
+        row = json.loads(line)
+        out[row.pop("input")] = Made(**row)
+    return out
+
+
+def _name(sample: Sample, command: ToolCommand) -> str:
+    return f"{hashlib.sha256(sample.sample_id.encode()).hexdigest()[:24]}{command.output_suffix}"
+
+
+def _manifest(
+    manifest: Manifest, inputs: Sequence[Sample], made: Mapping[str, Made], tool: ToolUnderAssessment, folder: Path
+) -> Manifest:
+    """Outputs as fake test samples of their inputs' sources and subjects."""
+    command = tool.command
+    assert command is not None
+    out = []
+    for sample in inputs:
+        if made[sample.sample_id].outcome != MADE:
+            continue
+        path = folder / "files" / _name(sample, command)
+        facts: dict[str, Any] = {}
+        with contextlib.suppress(Unusable):  # it stays, and its row in the score table will say what it is
+            facts = {k: v for k, v in probe(path).items() if k not in ("media", "container") and v is not None}
+        out.append(
+            Sample(
+                sample_id=f"{tool.generator}:{sample.sample_id}",
+                path=f"files/{path.name}",
+                media=sample.media,
+                modality=sample.modality,
+                label=FAKE,
+                source_id=sample.source_id or sample.sample_id,
+                subjects=sample.subjects,
+                generator=tool.generator,
+                generator_family=tool.generator,
+                corpus=sample.corpus,
+                split="test",
+                attributes=sample.attributes,
+                licence=sample.licence,
+                sha256=sha256_file(path),
+                **facts,
+            )
+        )
+    return Manifest.from_samples(out, folder, {"name": tool.name, "synthetic": manifest.synthetic})
+
+
+def _folder(
+    run: RunFolder, manifest: Manifest, outputs: Manifest, place: Path, made: Mapping[str, Made]
+) -> AssessmentFolder:
+    taken = set(manifest.column("sample_id")) & set(outputs.column("sample_id"))
+    if taken:
+        raise ConfigError(
+            f"sample {min(taken)!r} is in the run's data already", hint="give the tool another generator name"
+        )
+    bundle = Bundle.load(run.bundle)
+    prepare_store(outputs, bundle.modality(), place / "outputs" / "store")
+    both = join([manifest, outputs], name=manifest.name)
+    both = Manifest(both.table, both.root, {**manifest.info, "outputs_manifest_sha256": outputs.hash})
+    for name in ("config.yaml", "provenance.json"):
+        shutil.copyfile(run.path / name, place / name)
+    if not (place / "bundle").exists() or Bundle.load(place / "bundle").hash != bundle.hash:
+        shutil.rmtree(place / "bundle", ignore_errors=True)
+        shutil.copytree(run.bundle, place / "bundle")
+    if (place / "run.json").is_file() and json.loads((place / "run.json").read_text())["manifest_sha256"] != both.hash:
+        # Scores of another set of outputs; scoring again is a second opening of the test, and recorded as one.
+        for old in (place / "metrics.json", *(place / "scores").glob("*.parquet")):
+            old.unlink(missing_ok=True)
+    both.to_parquet(place / "manifest.parquet")
+    facts = {
+        **run.facts, "manifest_sha256": both.hash, "root": str(both.root.resolve()), "counts": both.counts(),
+        "assessed_from": str(run.path.resolve()),
+        "outcomes": dict(Counter(one.outcome for one in made.values())),
+    }  # fmt: skip
+    write_json(place / "run.json", facts)
+    return AssessmentFolder(place)
+
+
+def _described(
+    tool: ToolUnderAssessment, command: ToolCommand, inputs: Sequence[Sample], pool: int, counts: Mapping[str, int]
+) -> ToolUnderAssessment:
+    """The tool with its draw in words; the assessor drew it, refusals are counted."""
+    failed = {name: n for name, n in counts.items() if name not in (MADE, REFUSED)}
+    sampling: dict[str, str] = {}
+    for language in LANGUAGES:
+        words = Words(language)
+        strata = ("、" if language == "zh" else ", ").join(command.strata) or words("tool.no_strata")
+        text = words(
+            "tool.drawn", n=len(inputs), seed=command.seed, pool=pool, per=command.per_stratum, strata=strata,
+            made=counts.get(MADE, 0), refused=counts.get(REFUSED, 0),
+        )  # fmt: skip
+        if failed:
+            reasons = ("、" if language == "zh" else ", ").join(
+                f"{words(f'tool.{_WORD.get(name, name)}')} {n}" for name, n in sorted(failed.items())
+            )
+            text += words("tool.failed", n=sum(failed.values()), reasons=reasons)
+        given = str(tool.sampling.get(language) or "").strip()
+        sampling[language] = f"{given} {text}".strip()
+    return replace(
+        tool, sampling=sampling, sampling_seed=command.seed, drawn_by="assessor", refusals=counts.get(REFUSED, 0),
+        settings={**tool.settings, "command": " ".join(command.command)},
+    )  # fmt: skip
