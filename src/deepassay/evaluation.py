@@ -240,6 +240,55 @@ def measure(
     return out
 
 
+def measure_generator(
+    table: ScoreTable,
+    generator: str,
+    where: Mapping[str, str],
+    *,
+    operating_points: Sequence[OperatingPoint] = (),
+    replicates: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    minimum_clusters: int = MINIMUM_CLUSTERS,
+    minimum_attack: int = MINIMUM_ATTACK,
+    ranking: Sequence[str] = ("auc",),
+) -> list[Number]:
+    """AUC and APCER of one generator against all real rows, and their BPCER, under a name for the circumstances.
+
+    Args:
+        table: as for `measure`; other generators are ignored.
+        generator: name of the fakes that count; empty for all, without rates by generator.
+        ranking: metrics without a threshold, of ``auc`` and ``eer``.
+        where: slice that every number carries besides generator and convention: ``{"condition": "jpeg@75"}``.
+
+    Raises:
+        LeakError, ScoreError: as `measure`.
+    """
+    keep = (table.column("label") == REAL) | (table.column("generator") == generator)
+    part = table.select(keep) if generator else table
+    rows = _rows(part)
+    _refuse_leaks(table, operating_points)
+    plan = _Plan(
+        detector=str(table.meta.get("detector", "")), scores_sha256=table.hash, replicates=replicates, level=level,
+        seed=seed, status="exploratory", minimum_clusters=minimum_clusters, minimum_attack=minimum_attack,
+    )  # fmt: skip
+    out: list[Number] = []
+    for convention in (AS_ERROR, LEFT_OUT):
+        if convention == LEFT_OUT and not rows.silent:
+            out += [_as_left_out(number) for number in out]
+            continue
+        used = rows.scores(convention, [point.threshold for point in operating_points])
+        if not all(used.counts):
+            continue
+        here = {**where, "nonresponse": convention}
+        own = {**where, **({"generator": generator} if generator else {}), "nonresponse": convention}
+        out += _ranking(used, plan, own, names=ranking)
+        out += _rates(plan, "bpcer", here, used, operating_points, label=REAL)
+        if generator:
+            out += _rates(plan, "apcer", own, used, operating_points, label=FAKE)
+    return out
+
+
 def _rows(table: ScoreTable) -> _Rows:
     label = table.column("label")
     if (label < 0).any():

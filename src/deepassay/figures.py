@@ -56,6 +56,11 @@ WORDS: Mapping[str, str] = {
     "fpr": "false alarms",
     "severity": "Severity",
     "band": "95 % cluster band",
+    "ece_x": "Prior log10 odds of fake",
+    "ece_y": "Empirical cross-entropy (bits)",
+    "ece_observed": "llr as given",
+    "ece_pav": "best calibration of these scores",
+    "ece_neutral": "no evidence",
 }
 
 
@@ -92,6 +97,16 @@ class Panel:
     bins: Sequence[float] | Sequence[str]
     real: Sequence[float]
     fake: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """One kind of processing: names of its levels, mild to harsh, and curves whose x indexes them, as fractions."""
+
+    name: str
+    unit: str
+    levels: Sequence[str]
+    curves: Sequence[Curve]
 
 
 def _new(width: float, height: float) -> "Figure":
@@ -441,6 +456,75 @@ def robustness_curve(
     _dress(axes, x=axis or say["severity"], y=say["rate"])
     _legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return _svg(figure, title=title, description=f"{', '.join(c.name for c in curves)} over {', '.join(levels)}")
+
+
+def robustness_panels(
+    ladders: Sequence[Ladder], *, title: str = "Robustness", words: Mapping[str, str] | None = None
+) -> str:
+    """Small multiples, one per ladder: rates at the kept threshold over levels from mild to harsh, with bands."""
+    say = _words(words)
+    columns = min(3, max(1, len(ladders)))
+    rows = max(1, -(-len(ladders) // columns))
+    figure = _new(_FULL * columns / 3 if columns < 3 else _FULL, 2.05 * rows + 0.35)
+    told = []
+    for place, ladder in enumerate(ladders):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        for curve, (colour, style, marker) in zip(ladder.curves, (_STYLES[1], _STYLES[0], *_STYLES[2:]), strict=False):
+            x, y = np.asarray(curve.x, dtype=float), 100 * np.asarray(curve.y, dtype=float)
+            if curve.lo is not None and curve.hi is not None:
+                lo, hi = (100 * np.asarray(end, dtype=float) for end in (curve.lo, curve.hi))
+                axes.fill_between(x, lo, hi, color=colour, alpha=0.13, linewidth=0)
+            axes.plot(
+                x, y, color=colour, linestyle=style, marker=marker, markersize=3.8, linewidth=1.3, label=curve.name,
+                clip_on=False, zorder=4,
+            )  # fmt: skip
+            told.append(f"{ladder.name}, {curve.name}: {', '.join(f'{v:.0f} %' for v in y)}")
+        axes.set_xticks(range(len(ladder.levels)), list(ladder.levels))
+        axes.set_xlim(-0.15, len(ladder.levels) - 0.85)
+        axes.set_ylim(0, 100)
+        axes.set_yticks([0, 25, 50, 75, 100])
+        _dress(axes, x=ladder.unit, y=say["rate"] if place % columns == 0 else "", grid="y")
+        axes.set_title(ladder.name, fontsize=8.5, color=INK, loc="left", pad=5)
+    if ladders:
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", fontsize=7.5, frameon=False, ncols=2, handlelength=2.6
+        )
+    return _svg(figure, title=title, description="; ".join(told) or "no ladders")
+
+
+def cross_entropy(
+    prior_log10_odds: Sequence[float],
+    observed: Sequence[float],
+    after_pav: Sequence[float],
+    neutral: Sequence[float],
+    *,
+    title: str = "Empirical cross-entropy",
+    words: Mapping[str, str] | None = None,
+) -> str:
+    """Empirical cross-entropy in bits over the prior log-odds of fake (q,): as given, at best, and knowing nothing.
+
+    Ramos and Gonzalez-Rodriguez, Reliable support, Forensic Science International 230 (2013).
+    """
+    say = _words(words)
+    figure = _new(_HALF, _HALF * 0.97)
+    axes = figure.add_subplot()
+    x = np.asarray(prior_log10_odds, dtype=float)
+    for name, values, (colour, style) in (
+        ("ece_observed", observed, (_STYLES[1][0], "-")),
+        ("ece_pav", after_pav, (_STYLES[0][0], (0, (5, 2)))),
+        ("ece_neutral", neutral, (MUTED, (0, (1.2, 1.4)))),
+    ):
+        axes.plot(x, np.asarray(values, dtype=float), color=colour, linestyle=style, linewidth=1.5, label=say[name])
+    axes.axvline(0.0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)))
+    axes.set_xlim(x[0], x[-1])
+    axes.set_ylim(0, max(1.05, 1.05 * float(np.max(neutral))))
+    _dress(axes, x=say["ece_x"], y=say["ece_y"])
+    _legend(axes, loc="upper right")
+    middle = int(np.argmin(np.abs(x)))
+    return _svg(
+        figure, title=title, description=f"At even odds {observed[middle]:.3f} bits, at best {after_pav[middle]:.3f}."
+    )
 
 
 def sample_counts(

@@ -13,6 +13,7 @@ from deepassay.evidence.log import (
     SCHEMA_FILE,
     SCHEMA_VERSION,
     SINCE_0_2,
+    SINCE_0_3,
     LogError,
     json_schema,
     parse_log,
@@ -40,12 +41,15 @@ def test_the_reference_example_is_read_and_written_back_unchanged(example):
 
 
 def test_our_logs_satisfy_the_reference_schema(document, shared):
-    """Besides what version 0.2 added: its number, and the names of three intervals."""
+    """Besides what versions 0.2 and 0.3 added: their numbers, the names of four intervals, and five entries."""
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads((shared / "reference" / "dossier.schema.json").read_text())
     document["schema_version"] = "0.1"
+    for name in ("conditions", "comparisons", "power", "previous_version"):
+        del document[name]
+    del document["privacy"]["salted_ids"]
     for number in document["results"]:
-        if number["ci"] and number["ci"]["method"] in SINCE_0_2:
+        if number["ci"] and number["ci"]["method"] in (*SINCE_0_2, *SINCE_0_3):
             number["ci"]["method"] = "bootstrap_cluster_percentile"
     jsonschema.Draft202012Validator(schema).validate(document)
 
@@ -197,9 +201,24 @@ def test_logs_of_past_versions_still_read_and_render(version):
     assert log.tool_under_assessment.name in render_dossier(log, "en")
 
 
-def test_an_old_version_knows_no_new_interval(document):
-    document["schema_version"] = "0.1"
-    with pytest.raises(LogError, match="knows no interval"):
+@pytest.mark.parametrize("version", [v for v in INTERVALS if v != SCHEMA_VERSION])
+def test_an_old_version_knows_nothing_younger(document, version):
+    document["schema_version"] = version
+    with pytest.raises(LogError, match="knows no interval|has no"):
+        parse_log(document)
+
+
+def test_numbers_of_an_undescribed_condition_are_refused(document):
+    document["results"].append({**document["results"][0], "id": "x", "slice": {"condition": "jpeg@1"}})
+    with pytest.raises(LogError, match="condition 'jpeg@1'"):
+        parse_log(document)
+
+
+def test_a_comparison_without_its_number_is_refused(document):
+    one = {"id": "K1", "number_id": "nowhere", "metric": "auc", "first": "a", "second": "b", "value_first": 0.5,
+           "value_second": 0.5, "p": 1.0, "family": 1}  # fmt: skip
+    document["comparisons"] = [one]
+    with pytest.raises(LogError, match="unknown number nowhere"):
         parse_log(document)
 
 

@@ -1,7 +1,7 @@
 """assess: score tables, a frozen protocol and what is known about tool and detector become an assessment log."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +9,18 @@ import numpy as np
 
 from deepassay.audit import AuditReport
 from deepassay.calibrator import Calibration, OperatingPoint, dev_table_hash
-from deepassay.errors import ScoreError
-from deepassay.evaluation import AS_ERROR, Number, curves, measure, strata
+from deepassay.errors import LeakError, ScoreError
+from deepassay.evaluation import Number, strata
 from deepassay.evidence.checks import LIMITS, CheckResult, Material, overlap_counts, run_checks
+from deepassay.evidence.conditions import LADDER, Condition, ConditionScores
+from deepassay.evidence.controls import holds
 from deepassay.evidence.language import Words, legal_texts
-from deepassay.evidence.log import INTERVALS, SCHEMA_VERSION, AssessmentLog, Check, parse_log
+from deepassay.evidence.log import SCHEMA_VERSION, AssessmentLog, Check, parse_log
+from deepassay.evidence.measuring import drawn_from, measure_all
 from deepassay.evidence.protocol import Claim, Protocol, decide
+from deepassay.evidence.pseudonyms import Pseudonyms
 from deepassay.evidence.tool import ToolUnderAssessment
+from deepassay.evidence.versions import Earlier, compare_versions
 from deepassay.files import fingerprint, slug
 from deepassay.labels import FAKE, REAL
 from deepassay.manifest import Manifest
@@ -65,6 +70,10 @@ def assess(
     audit: AuditReport | None = None,
     audit_allowed: Sequence[str] = (),
     near_duplicates: Mapping[str, Any] | None = None,
+    conditions: Sequence[Condition] = (),
+    condition_scores: ConditionScores | None = None,
+    salt: Pseudonyms | None = None,
+    previous: Earlier | None = None,
     labelling: Mapping[str, Any] | None = None,
     human_conclusion: Mapping[str, Any] | None = None,
     supersedes: str | None = None,
@@ -85,6 +94,10 @@ def assess(
         audit: `deepassay.audit.audit` of the manifest, with files opened: feeds checks F03, F04 and F05.
         audit_allowed: ids of its findings that block and were gone on with knowingly: named among the limitations.
         near_duplicates: result of another audit: ``method``, ``threshold``, ``pairs_across_splits``.
+        conditions: how the test files were changed, and ``condition_scores`` what was scored then: robustness, and the
+            second halves of checks F03 and F04.
+        salt: measures tables whose ids are pseudonyms, as they are then sealed (`enclosed`).
+        previous: the dossier of an earlier version, which this one is compared with.
         labelling: the log's entry of the same name, from ``marks``: ``rules_version``, ``explicit``, ``implicit``,
             ``survival``; None where marks were not looked at, which the dossier and its limitations then say.
         human_conclusion: the assessor's own words, never generated: ``text``, ``name``, ``date``.
@@ -107,12 +120,20 @@ def assess(
     if audit is not None:
         near_duplicates = near_duplicates or audit.near_duplicates
     moment = (now or datetime.now(UTC)).astimezone(UTC)
-    points = _points(bundle_info, protocol)
+    points = _points(bundle_info, protocol, test)
     calibration = bundle_info.get("calibration")
     calibration = Calibration.from_dict(calibration) if isinstance(calibration, Mapping) else calibration
     seen = bundle_info.get("generators_seen")
-    numbers, chosen = measured(test, protocol, points, tool, generators_seen=seen)
     detector = str(test.meta.get("detector") or bundle_info["name"])
+    own = enclosed(test, dev, condition_scores, protocol, salt)
+    found = measure_all(
+        own.test, own.dev, protocol, points, tool, generators_seen=seen, scores=own.conditions,
+        kinds={c.name: c.kind for c in conditions}, calibration=calibration,
+    )  # fmt: skip
+    against, more = (None, [])
+    if previous is not None:
+        against, more = compare_versions(previous, own.test, tool, protocol, points, str(bundle_info["bundle_sha256"]))
+    numbers, chosen = [*found.numbers, *more], found.chosen
     material = Material(
         tool=tool,
         protocol=protocol,
@@ -136,7 +157,8 @@ def assess(
     synthetic = bool(
         test.synthetic or dev.synthetic or bundle_info.get("synthetic") or (manifest is not None and manifest.synthetic)
     )
-    layers = strata(test)
+    layers = strata(own.test)
+    outputs = (own.test.column("label") == FAKE) & (own.test.column("generator") == tool.generator)
     splits = _splits(test, dev, manifest, near_duplicates)
     data = [dict(entry) for entry in datasets] if datasets is not None else _datasets(test, manifest, synthetic)
     code = dict(provenance["code"])
@@ -145,7 +167,7 @@ def assess(
         tool=tool, checks=checks, numbers=numbers, synthetic=synthetic, data=data, code=code, seen=seen,
         clusters=len(set(test.column("cluster").tolist())),
         allowed=[] if audit is None else [f.id for f in audit.blocks if f.id in audit_allowed],
-        labelled=labelling is not None,
+        labelled=labelling is not None, laddered=any(c.kind == LADDER for c in conditions),
     )  # fmt: skip
     fill = {"tool": tool.name, "version": tool.version}
     document: dict[str, Any] = {
@@ -163,12 +185,12 @@ def assess(
             "non_claims_zh": [*_non_claims(chinese), *protocol.non_claims.get("zh", ())],
             "limitations_zh": [chinese(code, **values) for code, values in limits],
         },
-        "tool_under_assessment": _tool(tool, test, outputs, layers, english),
+        "tool_under_assessment": _tool(tool, own.test, outputs, layers, english),
         "legal_map": legal_rows([claim.id for claim in protocol.claims]),
         "preregistration": dict(preregistration),
         "datasets": data,
         "splits": splits,
-        "detectors": [_detector(detector, bundle_info, test, points, calibration, tool, protocol)],
+        "detectors": [_detector(detector, bundle_info, own.test, points, calibration, tool, protocol)],
         "operating_points": [point_record(point, detector) for point in points],
         "claims": [
             claim_record(claim, chosen[claim.id], bars, tool, protocol, english, chinese) for claim in protocol.claims
@@ -181,53 +203,53 @@ def assess(
         "privacy": {
             "contains_faces_or_voices": False,
             "consent_refs": [],
-            "pseudonymisation": english("P.pseudonym_text"),
-            "pseudonymisation_zh": chinese("P.pseudonym_text"),
+            "pseudonymisation": english("P.pseudonym_text" if salt is None else "P.pseudonym_salted"),
+            "pseudonymisation_zh": chinese("P.pseudonym_text" if salt is None else "P.pseudonym_salted"),
+            "salted_ids": salt is not None,
             "retention_until": protocol.retention["en"],
             "retention_until_zh": protocol.retention.get("zh", protocol.retention["en"]),
         },
-        "integrity": _integrity(test, dev, bundle_info, manifest, preregistration),
+        "integrity": _integrity(own, bundle_info, manifest, preregistration),
         "human_conclusion": None if human_conclusion is None else dict(human_conclusion),
         "expires_utc": (moment + timedelta(days=protocol.valid_days))
         .isoformat(timespec="seconds")
         .replace("+00:00", "Z"),
         "synthetic": synthetic,
+        "conditions": [condition_record(c, found.conditions[c.name]) for c in conditions if c.name in found.conditions],
+        "comparisons": [one.to_json() for one in found.comparisons],
+        "power": found.power,
+        "previous_version": against,
     }
     return parse_log(plain_json(document))
 
 
-def measured(
-    test: ScoreTable,
-    protocol: Protocol,
-    points: Sequence[OperatingPoint],
-    tool: ToolUnderAssessment,
-    *,
-    generators_seen: Sequence[str] | None,
-    method: str = INTERVALS[SCHEMA_VERSION],
-) -> tuple[list[Number], dict[str, Number | None]]:
-    """Every number of the log, and the one that each claim rests on, which is confirmatory where it is powered.
+@dataclass(frozen=True)
+class Enclosed:
+    """The tables that are measured and sealed; with pseudonyms for ids where there is a salt."""
 
-    Args:
-        method: of the cluster bootstrap; `log.INTERVALS` says which one a version of the log has.
-    """
-    numbers = measure(
-        test,
-        operating_points=points,
-        slices=protocol.slices,
-        replicates=protocol.replicates,
-        level=protocol.level,
-        seed=protocol.seed,
-        generators_seen=generators_seen,
-        minimum_clusters=protocol.minimum_clusters,
-        minimum_attack=protocol.minimum_attack,
-        method=method,
-    )
-    chosen = [_number_of(claim, numbers, tool) for claim in protocol.claims]
-    carrying = {number.id for number in chosen if number is not None}
-    numbers = [
-        replace(n, status="confirmatory") if n.id in carrying and n.status == "exploratory" else n for n in numbers
-    ]
-    return numbers, {claim.id: _number_of(claim, numbers, tool) for claim in protocol.claims}
+    test: ScoreTable
+    dev: ScoreTable
+    conditions: ConditionScores | None
+
+
+def enclosed(
+    test: ScoreTable, dev: ScoreTable, conditions: ConditionScores | None, protocol: Protocol, salt: Pseudonyms | None
+) -> Enclosed:
+    """What is measured and sealed of a run's tables. With a salt no id of the corpus is left in them."""
+    if salt is None:
+        return Enclosed(test, dev, conditions)
+    keep = [*protocol.slices, protocol.controls.get("real_by", "")]
+    hidden = None if conditions is None else salt.conditions(conditions)
+    return Enclosed(salt.table(test, keep), salt.table(dev, keep), hidden)
+
+
+def condition_record(condition: Condition, table: ScoreTable) -> dict[str, Any]:
+    """An entry of the log's ``conditions``."""
+    label = table.column("label")
+    return {
+        **condition.to_json(), "n_real": int((label == REAL).sum()), "n_fake": int((label == FAKE).sum()),
+        "n_nonresponse": int((~table.answered).sum()),
+    }  # fmt: skip
 
 
 def plain_json(value: Any) -> Any:
@@ -243,7 +265,7 @@ def plain_json(value: Any) -> Any:
     return value
 
 
-def _points(info: Mapping[str, Any], protocol: Protocol) -> list[OperatingPoint]:
+def _points(info: Mapping[str, Any], protocol: Protocol, test: ScoreTable) -> list[OperatingPoint]:
     given = [
         OperatingPoint.from_dict(point) if isinstance(point, Mapping) else point for point in info["operating_points"]
     ]
@@ -254,25 +276,14 @@ def _points(info: Mapping[str, Any], protocol: Protocol) -> list[OperatingPoint]
             f"the detector has no operating point {missing[0]!r}, which the protocol declares",
             hint=f"it has {sorted(named)}; export it with that target, or declare another",
         )
+    own = (test.hash, dev_table_hash(test))
+    for name in protocol.operating_points:
+        if named[name].dev_table_sha256 in own:
+            raise LeakError(
+                f"operating point {name!r} was fixed on the very table that is to be measured",
+                hint="fix thresholds on dev, and assess another split",
+            )
     return [named[name] for name in protocol.operating_points]
-
-
-def _number_of(claim: Claim, numbers: Sequence[Number], tool: ToolUnderAssessment) -> Number | None:
-    """The number that a claim rests on, with non-responses counted as errors."""
-    for number in numbers:
-        where = dict(number.slice)
-        if number.metric != claim.metric or number.operating_point != claim.operating_point:
-            continue
-        if where.pop("nonresponse", AS_ERROR) != AS_ERROR and claim.metric not in ("cllr", "act_dcf"):
-            continue
-        wanted: bool = {
-            "tool": where == {"generator": tool.generator},
-            "worst_generator": set(where) == {"worst_generator"},
-            "all": not where,
-        }[claim.about]
-        if wanted:
-            return number
-    return None
 
 
 def bars_of(checks: Sequence[CheckResult | Check], splits: Mapping[str, Any], code: Mapping[str, Any]) -> list[str]:
@@ -536,9 +547,7 @@ def _detector(
         "scope": dict(info.get("scope") or {}),
         "generators_seen": list(info.get("generators_seen") or []),
         "licence_chain": [dict(link) for link in info.get("licence_chain") or []],
-        "curves": curves(
-            test, operating_points=points, highlight=tool.generator, level=protocol.level, seed=protocol.seed
-        ),
+        "curves": drawn_from(test, points, tool.generator, level=protocol.level, seed=protocol.seed),
     }
 
 
@@ -572,6 +581,7 @@ def _limits(
     clusters: int,
     allowed: Sequence[str],
     labelled: bool,
+    laddered: bool,
 ) -> list[tuple[str, dict[str, Any]]]:
     """Keys of sentences and what fills them: specific to this assessment, the general ones last."""
     out: list[tuple[str, dict[str, Any]]] = []
@@ -596,9 +606,13 @@ def _limits(
         out.append(("limit.licence", {"names": ", ".join(closed)}))
     if code["dirty"]:
         out.append(("limit.dirty", {}))
+    odd = [n for n in numbers if "control" in n.slice and holds(n) is False and n.status != "under_powered"]
+    if odd:
+        names = ", ".join(str(n.slice.get("group") or n.slice["control"]) for n in odd)
+        out.append(("limit.control", {"names": names}))
     return [
         *out,
-        ("limit.robustness", {}),
+        *([] if laddered else [("limit.robustness", {})]),
         *([] if labelled else [("limit.labels", {})]),
         ("limit.statistical", {"clusters": clusters}),
         ("limit.external", {}),
@@ -629,15 +643,12 @@ def _reproducibility(provenance: Mapping[str, Any], protocol: Protocol, tool: To
 
 
 def _integrity(
-    test: ScoreTable,
-    dev: ScoreTable,
-    info: Mapping[str, Any],
-    manifest: Manifest | None,
-    preregistration: Mapping[str, Any],
+    own: Enclosed, info: Mapping[str, Any], manifest: Manifest | None, preregistration: Mapping[str, Any]
 ) -> dict[str, Any]:
     subjects = {
-        "scores/test (content)": test.hash,
-        "scores/dev (content, before calibration)": dev_table_hash(dev),
+        "scores/test (content)": own.test.hash,
+        "scores/dev (content, before calibration)": dev_table_hash(own.dev),
+        **({} if own.conditions is None else {"scores/conditions (content)": own.conditions.hash}),
         "protocol (content)": str(preregistration["protocol_sha256"]),
         "bundle.json": str(info["bundle_sha256"]),
         "detector.onnx": str(info["weights_sha256"]),

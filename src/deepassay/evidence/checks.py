@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from deepassay.audit import AuditReport
-from deepassay.calibrator import Calibration, OperatingPoint, dev_table_hash
+from deepassay.calibrator import Calibration, OperatingPoint
 from deepassay.evaluation import AS_ERROR, LEFT_OUT, MINIMUM_CLUSTERS, Number
+from deepassay.evidence.conditions import RECODE, TRIM
 from deepassay.evidence.protocol import Protocol
+from deepassay.evidence.pseudonyms import named_hashes
 from deepassay.evidence.tool import ToolUnderAssessment
 from deepassay.labels import FAKE, REAL
 from deepassay.manifest import SPLITS, Manifest
@@ -22,7 +24,7 @@ from deepassay.metrics.trials import tie_report
 from deepassay.scores import ScoreTable
 
 # Proposed limits; a protocol that wants others says so before it is frozen.
-PROBE_AUC, PROBE_EER, WIDTH_RATIO = 0.60, 0.35, 1.2
+PROBE_AUC, PROBE_EER, TRIM_EER, WIDTH_RATIO = 0.60, 0.35, 0.05, 1.2
 MACRO_MINUS_WORST, DOMINANT_SHARE, LEAVE_ONE_OUT_AUC = 0.20, 0.50, 0.02
 CALIBRATION_LOSS_BITS, DCF_RATIO = 0.1, 1.2
 TIED_PAIRS, DISTINCT = 0.001, 0.5
@@ -30,7 +32,7 @@ NONRESPONSE_GAP = 0.02
 # What fills the rules ``threshold.F..`` of the string files.
 LIMITS: Mapping[str, Mapping[str, Any]] = {
     "F03": {"auc": f"{PROBE_AUC:.2f}"},
-    "F04": {"eer": f"{100 * PROBE_EER:.0f}"},
+    "F04": {"eer": f"{100 * PROBE_EER:.0f}", "points": f"{100 * TRIM_EER:.0f}"},
     "F06": {"clusters": MINIMUM_CLUSTERS, "ratio": WIDTH_RATIO},
     "F07": {"gap": f"{100 * MACRO_MINUS_WORST:.0f}", "share": f"{100 * DOMINANT_SHARE:.0f}", "move": LEAVE_ONE_OUT_AUC},
     "F08": {"loss": CALIBRATION_LOSS_BITS, "ratio": DCF_RATIO},
@@ -106,7 +108,7 @@ def run_checks(material: Material) -> list[CheckResult]:
 
 def f01_fitted_on_test(material: Material) -> CheckResult:
     """Thresholds and calibration name the dev table, which is not the test table; no suspiciously exact test rates."""
-    dev, test = dev_table_hash(material.dev), dev_table_hash(material.test)
+    dev, test = named_hashes(material.dev)[1], named_hashes(material.test)[1]
     named = {point.name: point.dev_table_sha256 for point in material.operating_points}
     if material.calibration is not None:
         named["calibration"] = material.calibration.dev_table_sha256
@@ -261,11 +263,52 @@ def f03_container(material: Material) -> CheckResult:
         probe = nuisance_probe(material.manifest, seed=material.seed)
     if probe is None:
         return CheckResult(id="F03", outcome="not_run", statistic={"probe": None}, code="f03.no_fields")
-    statistic = {"probe": probe, "re_encoding": "not run"}
+    recoded = re_encoding(material.numbers)
+    statistic = {"probe": probe, "re_encoding": recoded or "not run"}
     values = {"auc": f"{probe['auc']:.3f}", "lo": f"{probe['lo']:.3f}", "n": probe["n"]}
     if probe["lo"] > PROBE_AUC:
         return CheckResult(id="F03", outcome="fail", statistic=statistic, code="f03.fail", values=values)
-    return CheckResult(id="F03", outcome="not_run", statistic=statistic, code="f03.half", values=values)
+    if recoded is None:
+        return CheckResult(id="F03", outcome="not_run", statistic=statistic, code="f03.half", values=values)
+    values |= {
+        "coder": recoded["coder"], "before": f"{recoded['before']:.3f}", "after": f"{recoded['after']:.3f}",
+        "low": f"{recoded['lo']:.3f}", "high": f"{recoded['hi']:.3f}",
+    }  # fmt: skip
+    outcome, code = ("pass", "f03.pass") if recoded["within"] else ("fail", "f03.recoded")
+    return CheckResult(id="F03", outcome=outcome, statistic=statistic, code=code, values=values)
+
+
+def re_encoding(numbers: Sequence[Number]) -> dict[str, Any] | None:
+    """AUC of all fakes before and after both classes went through one coder; None where they did not.
+
+    ``within``: the second lies in the interval of the first, both ends included.
+    """
+    before, after = _of(numbers, "auc", ""), _of(numbers, "auc", RECODE)
+    if before is None or after is None or before.ci is None or before.value is None or after.value is None:
+        return None
+    lo, hi = before.ci["lo"], before.ci["hi"]
+    return {
+        "coder": after.slice["condition"].removeprefix(f"{RECODE}:"), "before": before.value, "lo": lo, "hi": hi,
+        "after": after.value, "within": bool(lo - 1e-12 <= after.value <= hi + 1e-12),
+    }  # fmt: skip
+
+
+def trimming(numbers: Sequence[Number]) -> dict[str, Any] | None:
+    """EER of all fakes before and after silence at both ends was cut off; None where it was not."""
+    before, after = _of(numbers, "eer", ""), _of(numbers, "eer", TRIM)
+    if before is None or after is None or before.value is None or after.value is None:
+        return None
+    return {"before": before.value, "after": after.value, "difference": after.value - before.value}
+
+
+def _of(numbers: Sequence[Number], metric: str, kind: str) -> Number | None:
+    """A number over all fakes, non-responses counted as errors: of the files as they came, or under a condition."""
+    for number in numbers:
+        where = dict(number.slice)
+        condition = where.pop("condition", "")
+        if number.metric == metric and where == {"nonresponse": AS_ERROR} and condition.partition(":")[0] == kind:
+            return number
+    return None
 
 
 def f04_duration(material: Material) -> CheckResult:
@@ -278,10 +321,21 @@ def f04_duration(material: Material) -> CheckResult:
         probe = nuisance_probe(material.manifest, ("duration_s",), codec=False, seed=material.seed)
     if probe is None:
         return CheckResult(id="F04", outcome="not_run", statistic={}, code="f04.no_duration")
-    statistic = {"probe": probe, "silence_looked_at": looked, "trimmed_scores": "not run"}
+    trimmed = trimming(material.numbers)
+    statistic = {"probe": probe, "silence_looked_at": looked, "trimmed_scores": trimmed or "not run"}
     values = {"eer": f"{100 * probe['eer']:.1f}"}
     if probe["eer"] < PROBE_EER and probe["lo"] > 0.5:
         return CheckResult(id="F04", outcome="fail", statistic=statistic, code="f04.fail", values=values)
+    if material.tool.media == "video":
+        # Only the pictures of a video are judged: there is no sound whose silence could be cut off.
+        return CheckResult(id="F04", outcome="pass", statistic=statistic, code="f04.video", values=values)
+    if trimmed is not None:
+        values |= {name: f"{100 * trimmed[name]:.1f}" for name in ("before", "after")}
+        if abs(trimmed["difference"]) > TRIM_EER:
+            return CheckResult(id="F04", outcome="fail", statistic=statistic, code="f04.trimmed", values=values)
+        if looked:
+            return CheckResult(id="F04", outcome="pass", statistic=statistic, code="f04.pass", values=values)
+        return CheckResult(id="F04", outcome="not_run", statistic=statistic, code="f04.unheard", values=values)
     code = "f04.audited" if looked else "f04.half"
     return CheckResult(id="F04", outcome="not_run", statistic=statistic, code=code, values=values)
 
@@ -528,7 +582,7 @@ def f11_selection(material: Material) -> CheckResult:
     tables = {o["table_sha256"] for o in openings}
     declared = set(material.protocol.detectors)
     undeclared = bool(declared) and not declared & {material.detector, material.bundle_sha256}
-    unseen = bool(openings) and material.test.hash not in tables
+    unseen = bool(openings) and named_hashes(material.test)[0] not in tables
     statistic = {
         "frozen_utc": record["frozen_utc"], "test_opened_utc": record["test_opened_utc"], "openings": len(openings),
         "late_protocol": late, "other_protocols": len(foreign), "undeclared_detector": undeclared,

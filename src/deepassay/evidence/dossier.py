@@ -10,6 +10,7 @@ from typing import Any
 
 from deepassay import figures as draw
 from deepassay.evaluation import AS_ERROR, LEFT_OUT
+from deepassay.evidence.contrast_page import contrast_content, contrast_figures
 from deepassay.evidence.labelling_page import labelling_content
 from deepassay.evidence.language import LANGUAGES, TEMPLATES, Words
 from deepassay.evidence.log import AssessmentLog, parse_log
@@ -17,7 +18,14 @@ from deepassay.files import atomic_path, sha256_bytes, slug
 
 LETTERS = tuple("ABCDEFGHIJKLMNOP")
 SMALLEST_CELL = 5  # persons; smaller counts are not printed
-_PERCENT = ("apcer", "bpcer", "apcer_pooled", "macro_apcer", "eer", "bpnrr", "apnrr")
+_PERCENT = (
+    "apcer", "bpcer", "apcer_pooled", "macro_apcer", "eer", "bpnrr", "apnrr", "pair_rank", "gap_bpcer", "gap_apcer",
+)  # fmt: skip
+# Slices that have tables of their own, outside of section K.
+_ELSEWHERE = (
+    "generator", "worst_generator", "exposure", "condition", "control", "pairs", "comparison", "version_comparison",
+    "gap_over",
+)  # fmt: skip
 
 
 def write_dossier(log: AssessmentLog, folder: str | Path, languages: Sequence[str] = LANGUAGES) -> dict[str, Path]:
@@ -137,8 +145,8 @@ class _Page:
             return "-"
         ci = number["ci"]
         if ci is None or ci["lo"] is None or ci["hi"] is None:
-            key = "no_ci.optimised" if number["no_ci_reason"].startswith("descriptive") else "no_ci.other"
-            return self.w(key)
+            starts = {"descriptive": "no_ci.optimised", "a maximum": "no_ci.maximum", "small cell": "no_ci.other"}
+            return self.w(next((k for s, k in starts.items() if number["no_ci_reason"].startswith(s)), "no_ci.other"))
         if number["metric"] in _PERCENT:
             return f"{100 * ci['lo']:.1f} – {100 * ci['hi']:.1f}"
         return f"{ci['lo']:.3f} – {ci['hi']:.3f}"
@@ -292,11 +300,13 @@ class _Page:
             if where.pop("nonresponse", "") != AS_ERROR or len(where) != 1:
                 continue
             key, value = next(iter(where.items()))
-            if key in ("generator", "worst_generator", "exposure"):
+            if key in _ELSEWHERE:
                 continue
             name = self.w(f"metric.{number['metric']}")
             if number["operating_point"]:
                 name = f"{name}, {self.point(number['operating_point'])}"
+            if number["support"]["n_clusters"] < SMALLEST_CELL:
+                number = _suppressed(number, self.w("small_cell"))
             other = self.find(number["metric"], where, number["operating_point"], LEFT_OUT)
             groups.setdefault((key, value), []).append(self.row(number, name, other=other))
         return [{"title": f"{key.replace('_', ' ')}: {value}", "rows": rows} for (key, value), rows in groups.items()]
@@ -362,6 +372,7 @@ class _Page:
             "description_rows": self.description_rows(),
             "exposure_rows": self.exposure_rows(),
             "slice_rows": self.slice_rows(),
+            **contrast_content(self),
             "labelled": bool(log.labelling.explicit or log.labelling.implicit or log.labelling.survival),
             "marks": labelling_content(self, lambda number: markup(_strip(number, None, None, ""))),
             "checks": [
@@ -536,6 +547,7 @@ class _Page:
         ]  # fmt: skip
         if panels:
             out["nuisance"] = draw.nuisance_distributions(panels, title=w("E.nuisance"), words=words)
+        out |= contrast_figures(self)
         found = self.log.detectors[0].curves
         if found:
             out |= self.score_charts(found)
@@ -607,6 +619,12 @@ class _Page:
                 bins["predicted"], bins["observed"], bins["counts"], title=w("G.figure_reliability"), words=words
             )
         return out
+
+
+def _suppressed(number: Mapping[str, Any], words: str) -> dict[str, Any]:
+    """A number of a group so small that printing it would speak of persons."""
+    support = {**number["support"], "n_clusters": words, "count": None}
+    return {**number, "value": None, "ci": None, "no_ci_reason": "small cell", "support": support}
 
 
 def _strip(number: Mapping[str, Any], theta: float | None, side: str | None, label: str) -> str:

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from deepassay.errors import AssayError
 from deepassay.files import write_json
 
-SCHEMA_VERSION = "0.2"
+SCHEMA_VERSION = "0.3"
 # Bootstrap method of `evaluation.measure` behind the intervals of each version that is still read.
-INTERVALS = {"0.1": "percentile", "0.2": "auto"}
+INTERVALS = {"0.1": "percentile", "0.2": "auto", "0.3": "auto"}
 SCHEMA_FILE = Path(__file__).with_name("dossier.schema.json")
 CHECK_IDS = tuple(f"F{number:02d}" for number in range(1, 13))
 
@@ -21,6 +21,7 @@ CheckId = Annotated[str, StringConstraints(pattern=r"^F[0-9]{2}")]
 Count = Annotated[int, Field(ge=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 SINCE_0_2 = ("bootstrap_cluster_logit_t", "bootstrap_cluster_expanded", "korn_graubard")
+SINCE_0_3 = ("permutation_of_labels",)
 
 
 class LogError(AssayError):
@@ -39,7 +40,7 @@ class Interval(_Record):
     method: Literal[
         "wilson", "clopper_pearson", "jeffreys", "delong", "delong_logit", "bootstrap_cluster_percentile",
         "bootstrap_cluster_bca", "bootstrap_twoway", "rule_of_3", "bootstrap_cluster_logit_t",
-        "bootstrap_cluster_expanded", "korn_graubard",
+        "bootstrap_cluster_expanded", "korn_graubard", "permutation_of_labels",
     ]  # fmt: skip
     lo: Finite | None
     hi: Finite | None
@@ -314,6 +315,65 @@ class Claim(_Record):
     side: Literal["at_most", "at_least"] = None  # pyright: ignore[reportAssignmentType]
 
 
+class Condition(_Record):
+    """A way in which the test files were changed and scored again (schema 0.3)."""
+
+    name: str
+    kind: Literal["ladder", "recode", "trim"]
+    ladder: str = ""
+    strength: Finite = 0.0
+    title: str = ""
+    unit: str = ""
+    coder: str = ""
+    n_real: Count
+    n_fake: Count
+    n_nonresponse: Count
+
+
+class Comparison(_Record):
+    """A difference that the protocol declared, with its p-value before and after Holm (schema 0.3)."""
+
+    id: str
+    number_id: str
+    metric: str
+    operating_point: str = ""
+    first: str
+    second: str
+    value_first: Finite
+    value_second: Finite
+    p: Annotated[float, Field(ge=0, le=1)] | None
+    p_holm: Annotated[float, Field(ge=0, le=1)] | None = None
+    family: Count
+
+
+class Power(_Record):
+    """What the test could have shown about a claim, at the sizes that it had (schema 0.3)."""
+
+    claim: str
+    theta: Finite
+    n: Annotated[int, Field(ge=1)]
+    n_clusters: Count
+    design_effect: Annotated[float, Field(ge=0)]
+    n_effective: Annotated[int, Field(ge=1)]
+    power_at_half_theta: Annotated[float, Field(ge=0, le=1)]
+    largest_rate: Finite | None
+    n_needed: Count
+
+
+class PreviousVersion(_Record):
+    """The dossier of the same tool that this one is compared with (schema 0.3)."""
+
+    dossier_id: str
+    statement_sha256: Sha256
+    version: str
+    created_utc: str
+    same_detector: bool
+    same_thresholds: bool
+    same_inputs: Count
+    shared_clusters: Count
+    comparisons: list[Comparison]
+
+
 class Labelling(_Record):
     """The labelling annex (Art. 12 of the Labelling Measures)."""
 
@@ -381,6 +441,7 @@ class Privacy(_Record):
     pseudonymisation_zh: str = ""
     retention_until: str
     retention_until_zh: str = ""
+    salted_ids: bool = False
 
     @model_validator(mode="after")
     def _consent(self) -> Self:
@@ -425,7 +486,7 @@ class AssessmentLog(_Record):
         },
         title="Technical evidence for a safety assessment of a biometric editing tool",
     )
-    schema_version: Literal["0.1", "0.2"]
+    schema_version: Literal["0.1", "0.2", "0.3"]
     dossier_id: str
     supersedes: str | None = None
     created_utc: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")]
@@ -449,6 +510,10 @@ class AssessmentLog(_Record):
     human_conclusion: dict[str, Any] | None = None
     expires_utc: str | None = None
     synthetic: bool
+    conditions: list[Condition] = []
+    comparisons: list[Comparison] = []
+    power: list[Power] = []
+    previous_version: PreviousVersion | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -458,10 +523,7 @@ class AssessmentLog(_Record):
         numbers = {number.id: number for number in self.results}
         if len(numbers) != len(self.results):
             raise ValueError("two numbers share an id")
-        if self.schema_version == "0.1":
-            late = [n.id for n in self.results if n.ci is not None and n.ci.method in SINCE_0_2]
-            if late:
-                raise ValueError(f"schema 0.1 knows no interval like that of number {late[0]}")
+        self._of_its_time()
         detectors = {detector.id for detector in self.detectors}
         points = {point.id: point for point in self.operating_points}
         # A calibrated test table has another hash than it had before calibration, when dev tables are named.
@@ -486,6 +548,25 @@ class AssessmentLog(_Record):
             if claim.verdict == "supported":
                 self._may_be_supported(claim, [numbers[name] for name in claim.number_ids])
         return self
+
+    def _of_its_time(self) -> None:
+        """Nothing in a log is younger than its schema version."""
+        unknown = {"0.1": (*SINCE_0_2, *SINCE_0_3), "0.2": SINCE_0_3}.get(self.schema_version, ())
+        late = [n.id for n in self.results if n.ci is not None and n.ci.method in unknown]
+        if late:
+            raise ValueError(f"schema {self.schema_version} knows no interval like that of number {late[0]}")
+        young = {"conditions", "comparisons", "power", "previous_version"} & self.model_fields_set
+        if self.schema_version in ("0.1", "0.2") and (young or self.privacy.salted_ids):
+            raise ValueError(f"schema {self.schema_version} has no {', '.join(sorted(young)) or 'salted_ids'}")
+        known = {condition.name for condition in self.conditions}
+        loose = sorted({n.slice["condition"] for n in self.results if "condition" in n.slice} - known)
+        if loose:
+            raise ValueError(f"numbers are of condition {loose[0]!r}, which is not described")
+        numbers = {number.id for number in self.results}
+        family = [*self.comparisons, *(self.previous_version.comparisons if self.previous_version else ())]
+        lost = sorted({one.number_id for one in family} - numbers)
+        if lost:
+            raise ValueError(f"a comparison rests on unknown number {lost[0]}")
 
     def _may_be_supported(self, claim: Claim, numbers: list[Number]) -> None:
         bars = [f"{name} overlap {n}" for name, n in self.splits.overlap_counts.items() if n > 0]

@@ -30,6 +30,7 @@ class Claim:
         side: ``at_most`` or ``at_least``.
         about: ``tool`` (the tool's outputs as their own generator), ``worst_generator``, or ``all``.
         operating_point: name of the dev operating point, empty for metrics without one.
+        condition: step of a declared ladder, such as ``jpeg@50``, for a claim about files after that processing.
         text: the claim in words, by language (``en``, ``zh``); ``{tool}`` and ``{theta}`` are filled in.
     """
 
@@ -40,8 +41,14 @@ class Claim:
     text: Mapping[str, str]
     about: str = "tool"
     operating_point: str = ""
+    condition: str = ""
 
     def __post_init__(self) -> None:
+        if self.condition and (self.about == "worst_generator" or self.metric not in ("apcer", "bpcer", "auc")):
+            raise ConfigError(
+                f"claim {self.id}: condition {self.condition!r} with {self.metric} about {self.about}",
+                hint="under a condition there are apcer and auc about the tool, and bpcer about all",
+            )
         if self.side not in SIDES or self.about not in TARGETS:
             raise ConfigError(
                 f"claim {self.id}: side {self.side!r}, about {self.about!r}",
@@ -80,6 +87,15 @@ class Protocol:
         slices: score-table columns or attributes to report by.
         replicates, level, seed: of the cluster bootstrap.
         minimum_clusters, minimum_attack: below these a number is under-powered (law 4).
+        ladders: ladders of ordinary processing by modality (``face``, ``voice``): names of `media.processing` and
+            `media.channels`; the test files are scored again at their steps, thresholds kept.
+        ladder_strengths: how many of a ladder's strengths, spread evenly from mild to harsh; 0 for all.
+        ladder_samples: most real samples, and most of the tool's outputs, that go through the ladders; 0 for all.
+        controls: ``real_by``, a column or attribute that tells sources of real samples apart, and ``easy``, a generator
+            that any detector should find; where absent, real samples are halved, and dev says which is easiest.
+        comparisons: mappings ``id``, ``metric`` (auc, apcer, bpcer), ``operating_point``, ``first``, ``second``; a side
+            is ``tool``, ``generator:NAME``, ``real``, or ``tool@STEP`` or ``real@STEP`` of a ladder. They form one Holm
+            family.
         non_claims: further non-claims by language, besides those that every dossier carries.
         valid_days: after how many days the dossier expires.
         retention: what is kept until when, by language.
@@ -97,6 +113,11 @@ class Protocol:
     seed: int = 0
     minimum_clusters: int = 20
     minimum_attack: int = 59
+    ladders: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    ladder_strengths: int = 0
+    ladder_samples: int = 0
+    controls: Mapping[str, str] = field(default_factory=dict)
+    comparisons: Sequence[Mapping[str, str]] = ()
     non_claims: Mapping[str, Sequence[str]] = field(default_factory=dict)
     valid_days: int = 365
     retention: Mapping[str, str] = field(
@@ -136,13 +157,57 @@ class Protocol:
                 f"minimum_clusters {self.minimum_clusters}",
                 hint="replicates >= 1, level in (0, 1), minimum_clusters >= 20 (law 4)",
             )
+        self._check_plan(claims)
         object.__setattr__(self, "claims", tuple(claims))
+        object.__setattr__(self, "ladders", {str(k): tuple(v) for k, v in self.ladders.items()})
+        object.__setattr__(self, "comparisons", tuple(dict(one) for one in self.comparisons))
+        object.__setattr__(self, "controls", dict(self.controls))
         for name in ("operating_points", "detectors", "slices"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
+    def _check_plan(self, claims: Sequence[Claim]) -> None:
+        unknown = sorted(set(self.ladders) - {"face", "voice"}) + sorted(set(self.controls) - {"real_by", "easy"})
+        if unknown or any(isinstance(names, str) for names in self.ladders.values()):
+            raise ConfigError(
+                f"protocol {self.name}: ladders or controls {unknown or dict(self.ladders)}",
+                hint="ladders has lists under face and voice, controls has real_by and easy",
+            )
+        if min(self.ladder_strengths, self.ladder_samples) < 0:
+            raise ConfigError(f"protocol {self.name}: a negative number of strengths or samples", hint="0 means all")
+        keys = {"id", "metric", "first", "second", "operating_point"}
+        for one in self.comparisons:
+            if not keys - {"operating_point"} <= set(one) <= keys or one["metric"] not in ("auc", "apcer", "bpcer"):
+                raise ConfigError(
+                    f"protocol {self.name}: comparison {dict(one)}",
+                    hint="it has id, metric (auc, apcer or bpcer), first, second and, for rates, operating_point",
+                )
+            point = one.get("operating_point", "")
+            if (one["metric"] == "auc") == bool(point) or (point and point not in self.operating_points):
+                raise ConfigError(
+                    f"protocol {self.name}: comparison {one['id']} at operating point {point!r}",
+                    hint=f"an AUC has none; rates have one of {list(self.operating_points)}",
+                )
+        names = [str(one["id"]) for one in self.comparisons]
+        steps = {claim.condition for claim in claims} - {""}
+        steps |= {side.partition("@")[2] for one in self.comparisons for side in (one["first"], one["second"])} - {""}
+        declared = {name for ladder in self.ladders.values() for name in ladder}
+        loose = sorted(step for step in steps if step.partition("@")[0] not in declared)
+        if loose or len(set(names)) != len(names):
+            raise ConfigError(
+                f"protocol {self.name}: {f'step {loose[0]!r} is of no declared ladder' if loose else 'ids repeat'}",
+                hint=f"declared ladders are {sorted(declared)}; comparisons have ids of their own",
+            )
+
     def to_json(self) -> dict[str, Any]:
-        """Everything that is frozen, as JSON values."""
-        return json.loads(json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}))
+        """Everything that is frozen, as JSON values; what came later than schema 1 is left out where it is not used."""
+        values = json.loads(json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}))
+        for name in ("ladders", "ladder_strengths", "ladder_samples", "controls", "comparisons"):
+            if not values[name]:
+                del values[name]
+        for claim in values["claims"]:
+            if not claim["condition"]:
+                del claim["condition"]
+        return values
 
     @property
     def sha256(self) -> str:

@@ -3,7 +3,8 @@
 ::
 
     dossier/    the log (JSON), its pages, and audit.json where there is one
-    scores/     dev.parquet, test.parquet: every number can be computed from them again
+    scores/     dev.parquet, test.parquet and, where files were scored again, conditions.parquet: every number can be
+                computed from them again; ids are salted hashes (`pseudonyms`)
     protocol/   protocol.json and openings.jsonl: what was frozen and opened when
     bundle/     bundle.json and card.md of the detector, without its graphs
     seal/       public.pem; statement.dsse.json: the signed statement, which names the SHA-256 of everything else
@@ -37,7 +38,7 @@ PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 FACTS = "urn:deepassay:seal:1"  # in-toto's predicates are extended by keys that are URIs
 MEANING = "result, passedTests, warnedTests and failedTests speak of the checks F01 to F12; nothing here speaks of law"
 ENVELOPE, PUBLIC, SUMS = "seal/statement.dsse.json", "seal/public.pem", "SHA256SUMS"
-DEV, TEST = "scores/dev.parquet", "scores/test.parquet"
+DEV, TEST, CONDITIONS = "scores/dev.parquet", "scores/test.parquet", "scores/conditions.parquet"
 PROTOCOL, OPENINGS = "protocol/protocol.json", "protocol/openings.jsonl"
 BUNDLE, CARD = "bundle/bundle.json", "bundle/card.md"
 MAX_FILES, MAX_BYTES = 64, 2**31
@@ -103,6 +104,7 @@ def seal_dossier(
     protocol: str | Path,
     bundle: str | Path,
     out: str | Path,
+    conditions: str | Path | None = None,
     previous: str | Path | None = None,
     languages: Sequence[str] = LANGUAGES,
 ) -> Path:
@@ -113,6 +115,7 @@ def seal_dossier(
         dev, test: the score tables that the log was measured on.
         protocol: folder of the register (`protocol.Register`).
         bundle: folder or zip of the detector's bundle.
+        conditions: scores of the test files under conditions; needed where the log has any.
         previous: sealed dossier of the same tool that this one follows.
 
     Returns:
@@ -122,6 +125,15 @@ def seal_dossier(
         SealError: ``previous`` is of another tool, not older, or not intact; a file is missing.
     """
     before = None if previous is None else _before(read_sealed(previous), log, key)
+    if log.conditions and conditions is None:
+        raise SealError(f"{folder}: the scores under conditions are missing", hint="assess the tool again")
+    if log.previous_version is not None and (
+        before is None or before["statement_sha256"] != log.previous_version.statement_sha256
+    ):
+        raise SealError(
+            f"{folder}: the log compares with {log.previous_version.dossier_id}, which is not the one to follow",
+            hint="seal with the same previous dossier that the assessment was made with",
+        )
     sealed_log = with_seal(log, key.public, before)
     paths = write_dossier(sealed_log, folder, languages)
     files = {
@@ -133,10 +145,11 @@ def seal_dossier(
         OPENINGS: _content(Path(protocol) / "openings.jsonl"),
         **_bundle_files(Path(bundle)),
         PUBLIC: key.public.pem(),
+        **({} if conditions is None else {CONDITIONS: _content(conditions)}),
     }
     audit = Path(folder) / "audit.json"
     if audit.is_file():
-        files["dossier/audit.json"] = audit.read_bytes()
+        files["dossier/audit.json"] = without_examples(audit.read_bytes(), audit)
     files[SUMS] = sums(files)
     digests = {name: sha256_bytes(data) for name, data in files.items()}
     statement = statement_of(sealed_log, digests, before, renderer())
@@ -146,10 +159,11 @@ def seal_dossier(
 def with_seal(log: AssessmentLog, key: PublicKey, before: Mapping[str, Any] | None) -> AssessmentLog:
     """The log with the key, the head of the chain and what the tables hold on record, for the pages to print."""
     document = log.to_json()
-    document["privacy"] |= {
-        "pseudonymisation": Words("en")("P.pseudonym_sealed"),
-        "pseudonymisation_zh": Words("zh")("P.pseudonym_sealed"),
-    }
+    if not log.privacy.salted_ids:
+        document["privacy"] |= {
+            "pseudonymisation": Words("en")("P.pseudonym_sealed"),
+            "pseudonymisation_zh": Words("zh")("P.pseudonym_sealed"),
+        }
     document["integrity"] |= {
         "previous_head_sha256": None if before is None else before["statement_sha256"],
         "signature": {"algorithm": "Ed25519", "keyid": key.keyid, "envelope": ENVELOPE},
@@ -210,7 +224,8 @@ def renderer() -> dict[str, str]:
     from importlib import metadata
 
     here = Path(__file__).parent
-    files = [here / "dossier.py", here / "language.py", here.parent / "figures.py", *sorted(TEMPLATES.iterdir())]
+    files = [here / "dossier.py", here / "language.py", here.parent / "figures.py", *sorted(here.glob("*_page.py"))]
+    files += sorted(TEMPLATES.iterdir())
     rows = [[path.name, sha256_bytes(path.read_bytes())] for path in files if path.is_file()]
     return {"sha256": canonical_sha256(rows), "matplotlib": metadata.version("matplotlib")}
 
@@ -252,6 +267,17 @@ def _before(previous: Sealed, log: AssessmentLog, key: SigningKey) -> dict[str, 
             hint="give the dossier that came before",
         )
     return before
+
+
+def without_examples(data: bytes, place: Path) -> bytes:
+    """A report of the audit as it is sealed: its examples, which name samples of the corpus, are counted only."""
+    try:
+        report = json.loads(data)
+        for finding in report.get("findings", []):
+            finding["examples"] = []
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        raise SealError(f"{place}: not a report of the audit ({error})", hint="assess the tool again") from error
+    return json.dumps(report, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
 def sums(files: Mapping[str, bytes]) -> bytes:

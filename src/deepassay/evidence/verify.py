@@ -5,7 +5,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,28 +21,32 @@ from deepassay.calibrator import (
     fit_operating_points,
 )
 from deepassay.errors import AssayError
-from deepassay.evaluation import Number, curves, strata
+from deepassay.evaluation import Number, strata
 from deepassay.evidence.assess import (
     bars_of,
     check_record,
     claim_record,
+    condition_record,
     legal_rows,
-    measured,
     number_record,
     outputs_sha256,
     plain_json,
     point_record,
 )
 from deepassay.evidence.canonical import canonical
-from deepassay.evidence.checks import CHECKS, Material
+from deepassay.evidence.checks import CHECKS, Material, re_encoding, trimming
+from deepassay.evidence.conditions import Condition, ConditionScores
 from deepassay.evidence.dossier import render_dossier
 from deepassay.evidence.envelope import PublicKey, SealError
 from deepassay.evidence.language import LANGUAGES, Words
-from deepassay.evidence.log import INTERVALS, AssessmentLog, parse_log
+from deepassay.evidence.log import AssessmentLog, parse_log
+from deepassay.evidence.measuring import PLAIN_VERSIONS, Measured, drawn_from, measure_all
 from deepassay.evidence.protocol import Protocol, Register
+from deepassay.evidence.pseudonyms import named_hashes
 from deepassay.evidence.seal import (
     BUNDLE,
     CARD,
+    CONDITIONS,
     DEV,
     FACTS,
     OPENINGS,
@@ -63,6 +67,7 @@ from deepassay.evidence.seal import (
     sums,
 )
 from deepassay.evidence.tool import ToolUnderAssessment
+from deepassay.evidence.versions import KEY, Earlier, compare_versions
 from deepassay.files import sha256_bytes
 from deepassay.labels import FAKE
 from deepassay.scores import ScoreTable
@@ -108,9 +113,10 @@ def verify_dossier(
         SealError: the file is no sealed dossier, so that there is nothing to verify.
     """
     case = _Case(read_sealed(path))
+    case.older = [read_sealed(one) for one in previous]
     case.hashes()
     case.signature(key)
-    case.chain([read_sealed(one) for one in previous], key)
+    case.chain(case.older, key)
     if seal_only:
         case.say("contents", UNCHECKED, "whether anything in it is true: only the seal was looked at")
         return case.findings
@@ -167,6 +173,9 @@ class _Case:
     points: list[OperatingPoint] | None = None
     calibration: Calibration | None = None
     found: list[Number] | None = None
+    older: Sequence[Sealed] = ()
+    scores: ConditionScores | None = None
+    outcome: Measured | None = None
     chosen: dict[str, Number | None] = field(default_factory=dict)
 
     # Saying -----------------------------------------------------------------------------------------------------------
@@ -317,17 +326,38 @@ class _Case:
             for file, subject, value in (
                 (TEST, "scores/test (content)", self.test.hash),
                 (DEV, "scores/dev (content, before calibration)", dev_table_hash(self.dev)),
+                *self._conditions(),
             )
             if named.get(subject) != value
         ]
-        other = sorted({n.scores_sha256 for n in log.results} - {self.test.hash})
+        other = sorted({n.scores_sha256 for n in log.results if "condition" not in n.slice} - {self.test.hash})
         faults += [f"{TEST}: numbers of the log were measured on another table, {sha[:16]}" for sha in other[:1]]
         shared = set(self.dev.column("sample_id")) & set(self.test.column("sample_id"))
         if shared:
             faults.append(f"{len(shared)} samples lie in both tables, such as {min(shared)}")
         if (self.dev.synthetic or self.test.synthetic) and not log.synthetic:
             faults.append("the tables are of synthetic data, and the log does not say so")
-        self.compare("tables", faults, f"{len(self.dev)} dev and {len(self.test)} test rows, as the log names them")
+        salted = [named_hashes(table)[0] != table.hash for table in (self.dev, self.test)]
+        if log.privacy.salted_ids != all(salted) or any(salted) != all(salted):
+            faults.append("the log says otherwise than the tables whether their ids are pseudonyms")
+        text = f"{len(self.dev)} dev and {len(self.test)} test rows"
+        text += (
+            "" if self.scores is None else f", {len(self.scores.table)} rows under {len(self.scores.names)} conditions"
+        )
+        self.compare("tables", faults, f"{text}, as the log names them")
+        if all(salted):
+            self.say(
+                "tables", UNCHECKED, "that the tables are, under other ids, those that bundle and register name: only "
+                "the issuer's salt can show it"
+            )  # fmt: skip
+
+    def _conditions(self) -> list[tuple[str, str, str]]:
+        """The enclosed scores under conditions, to be compared like the other tables."""
+        log = self._log()
+        if CONDITIONS in self.sealed.files:
+            self.scores = ConditionScores.read(self.place / CONDITIONS)
+            return [(CONDITIONS, "scores/conditions (content)", self.scores.hash)]
+        return [(CONDITIONS, "scores/conditions (content)", "missing")] if log.conditions else []
 
     def bundle(self) -> None:
         log, data = self._log(), self.sealed.files
@@ -361,15 +391,18 @@ class _Case:
             for i in np.flatnonzero(off)[:2]:
                 one = table.column("sample_id")[i]
                 faults.append(f"{name} sample {one}: llr {there[i]!r} is not that of its score, {expected[i]!r}")
-        if stated.dev_table_sha256 != dev_table_hash(dev):
+        known_as = named_hashes(dev)[1]
+        if stated.dev_table_sha256 != known_as:
             if next(check for check in log.checks if check.id == "F01").outcome != "fail":
                 faults.append("calibration and thresholds were fitted on another dev table than the one enclosed")
             self.compare("thresholds", faults, "llrs follow from the scores")
             self.say("thresholds", UNCHECKED, "thresholds: the dev table behind them is not enclosed")
             return
-        faults += differences(stated.to_dict(), fit_calibration(dev).to_dict(), "calibration", relative=1e-8)
+        again = replace(fit_calibration(dev), dev_table_sha256=known_as)
+        faults += differences(stated.to_dict(), again.to_dict(), "calibration", relative=1e-8)
         targets = [point.target_bpcer for point in named]
-        fitted = {p.name: p for p in fit_operating_points(calibrate(dev, stated), targets, where_supported=())}
+        made = fit_operating_points(calibrate(dev, stated), targets, where_supported=())
+        fitted = {point.name: replace(point, dev_table_sha256=known_as) for point in made}
         self.points = [fitted[point.name] for point in named]
         for point in log.operating_points:
             record = plain_json(point_record(fitted[point.id], point.detector))
@@ -385,21 +418,64 @@ class _Case:
         if plan.replicates > MOST_REPLICATES:
             raise _Missing(f"numbers: {plan.replicates} replicates would take too long")
         exposed = any("exposure" in number.slice for number in log.results)
-        self.found, self.chosen = measured(
-            test, plan, self.points, self._tool(), method=INTERVALS[log.schema_version],
+        kinds = {condition.name: condition.kind for condition in log.conditions}
+        outcome = measure_all(
+            test, self._table("dev"), plan, self.points, self._tool(), scores=self.scores, kinds=kinds,
+            calibration=self.calibration, version=log.schema_version,
             generators_seen=list(log.detectors[0].generators_seen) if exposed else None,
         )  # fmt: skip
+        self.outcome, self.found, self.chosen = outcome, outcome.numbers, outcome.chosen
+        versions = self._versions(plan, self.points)
         said = {number.id: number.model_dump(mode="json", exclude_unset=True) for number in log.results}
-        made = {n.id: plain_json(number_record(n, log.detectors[0].id)) for n in self.found}
-        intervals = sum(number.ci is not None for number in self.found)
+        everything = [*self.found, *versions]
+        made = {n.id: plain_json(number_record(n, log.detectors[0].id)) for n in everything}
+        if log.previous_version is not None and not versions:
+            said = {name: value for name, value in said.items() if KEY not in value["slice"]}
+        intervals = sum(number.ci is not None for number in everything)
         text = f"{len(made)} numbers and {intervals} intervals recomputed, equal to {RELATIVE:g}"
-        self.compare("numbers", differences(said, made), text)
+        faults = list(differences(said, made))
+        if log.schema_version not in PLAIN_VERSIONS:
+            there = log.model_dump(mode="json")
+            faults += differences(
+                {name: there[name] for name in ("comparisons", "power")},
+                plain_json({"comparisons": [one.to_json() for one in outcome.comparisons], "power": outcome.power}),
+            )
+            records = {
+                name: plain_json(condition_record(self._condition(name), table))
+                for name, table in outcome.conditions.items()
+            }
+            faults += differences({one["name"]: one for one in there["conditions"]}, records, "conditions")
+        self.compare("numbers", faults, text)
+
+    def _condition(self, name: str) -> Condition:
+        """What the log says of a condition; how many files it holds is counted again."""
+        found = next((one for one in self._log().conditions if one.name == name), None)
+        if found is None:
+            return Condition(name=name, kind="ladder")
+        return Condition(**found.model_dump(include={"name", "kind", "ladder", "strength", "title", "unit", "coder"}))
+
+    def _versions(self, plan: Protocol, points: Sequence[OperatingPoint]) -> list[Number]:
+        """Differences from the dossier before, made again where that one was given."""
+        log = self._log()
+        said = log.previous_version
+        if said is None:
+            return []
+        before = next((one for one in self.older if one.statement_sha256 == said.statement_sha256), None)
+        if before is None:
+            self.say("versions", UNCHECKED, f"the comparison with {said.dossier_id}, which was not given (--previous)")
+            return []
+        record, numbers = compare_versions(
+            read_earlier(before), self._table("test"), self._tool(), plan, points, log.detectors[0].bundle_sha256
+        )
+        faults = differences(said.model_dump(mode="json"), plain_json(record), "previous_version")
+        self.compare("versions", faults, f"the comparison with {said.dossier_id} made again")
+        return numbers
 
     def figures(self) -> None:
         log, plan, test = self._log(), self._plan(), self._table("test")
         tool = log.tool_under_assessment
-        made = curves(
-            test, operating_points=self.points or [], highlight=tool.generator, level=plan.level, seed=plan.seed
+        made = drawn_from(
+            test, self.points or [], tool.generator, level=plan.level, seed=plan.seed, version=log.schema_version
         )
         faults = list(differences(log.detectors[0].curves, plain_json(made), "curves", absolute=ROUNDED))
         outputs = (test.column("label") == FAKE) & (test.column("generator") == tool.generator)
@@ -427,6 +503,11 @@ class _Case:
             if check.id in FROM_TABLES:
                 made = plain_json(check_record(CHECKS[check.id](material), english, chinese))
                 faults += differences(check.model_dump(mode="json", include=set(made)), made, check.id)
+        halves = {"F03": ("re_encoding", re_encoding(self.found)), "F04": ("trimmed_scores", trimming(self.found))}
+        for check in log.checks:
+            name, made = halves.get(check.id, ("", None))
+            if made is not None and name in check.statistic:
+                faults += differences(check.statistic[name], plain_json(made), f"{check.id}.{name}")
         names = ", ".join(FROM_TABLES)
         self.compare("checks", faults, f"{names} made again with the same outcome")
         rest = ", ".join(check.id for check in log.checks if check.id not in FROM_TABLES)
@@ -509,6 +590,18 @@ class _Case:
             modality=tool.biometric, media=tool.modality, generator=tool.generator,
             seen_by_detectors=tool.seen_by_detectors, settings=tool.settings,
         )  # fmt: skip
+
+
+def read_earlier(sealed: Sealed) -> Earlier:
+    """Log and test table of an older dossier. Raises SealError, LogError or ScoreError where they cannot be read."""
+    names = [n for n in sealed.files if re.fullmatch(r"dossier/(face|voice|[a-z]+)\.json", n) and "audit" not in n]
+    if len(names) != 1 or TEST not in sealed.files:
+        raise SealError(f"{sealed.path}: it holds {len(names)} logs, or no test table", hint="give a sealed dossier")
+    log = parse_log(json.loads(sealed.files[names[0]]), where=f"{sealed.path}: {names[0]}")
+    with tempfile.TemporaryDirectory(prefix="deepassay-earlier-") as place:
+        path = Path(place, "test.parquet")
+        path.write_bytes(sealed.files[TEST])
+        return Earlier(log=log, test=ScoreTable.read(path), statement_sha256=sealed.statement_sha256)
 
 
 class _Missing(Exception):

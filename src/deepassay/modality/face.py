@@ -1,5 +1,6 @@
 """Faces: an image or video to crops of the faces in it, one track per person."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -194,13 +195,16 @@ class FaceModality:
             raise Unusable(Status.UNDECODABLE, "a sound file has no picture")
         if media == "image":
             return self.prepare_image(read_image(path))
+        return self.prepare_frames((image, time_s) for image, time_s, _ in iterate_frames(path, self.views))
+
+    def prepare_frames(self, pictures: Iterable[tuple[np.ndarray, float]]) -> Views:
+        """Like `prepare`, for the frames of a video: (H, W, 3) uint8 and seconds, in order, ``views`` of them at most."""
         sightings: list[Sighting] = []
         crops: list[tuple[np.ndarray, np.ndarray]] = []
         times: list[float] = []
         probs: list[float] = []
         frames = 0
-        decoded = ahead((image, time_s) for image, time_s, _ in iterate_frames(path, self.views))
-        for frames, seen in enumerate(watch(decoded, self.find, self.follow, every=self.search_every), start=1):
+        for frames, seen in enumerate(watch(ahead(pictures), self.find, self.follow, every=self.search_every), start=1):
             for box, prob, landmarks in zip(seen.faces.boxes, seen.faces.probs, seen.faces.landmarks, strict=True):
                 sightings.append(Sighting(frames - 1, box, landmarks, patch_of(seen.image, landmarks)))
                 crops.append(self._crop(seen.image, box, landmarks))

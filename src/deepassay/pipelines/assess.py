@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from deepassay.evidence.assess import assess as assess_tool
-from deepassay.evidence.assess import bundle_info
+from deepassay.evidence.assess import bundle_info, enclosed
 from deepassay.evidence.dossier import write_dossier
 from deepassay.evidence.protocol import Protocol, Register
 from deepassay.evidence.tool import ToolUnderAssessment
 from deepassay.pipelines.build import build, take
+from deepassay.pipelines.conditions import Rescoring, write_enclosed
 from deepassay.pipelines.evaluate import evaluate_run
 from deepassay.pipelines.folder import RunFolder
 from deepassay.pipelines.gate import Gate
@@ -27,7 +28,8 @@ from deepassay.screening.bundle import Bundle
 
 log = logging.getLogger(__name__)
 KEYS = {
-    "run", "tool", "protocol", "languages", "name", "audit", "seal", "allow_command", "labelling", "pdf",
+    "run", "tool", "protocol", "languages", "name", "audit", "seal", "conditions", "salt", "workers",
+    "allow_command", "labelling", "pdf",
 }  # fmt: skip
 
 
@@ -48,19 +50,27 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
     console.print(f"  protocol {protocol.name} {protocol.version} frozen as {mark[:12]}")
     # Before the test is opened, so that a refusal costs no opening.
     manifest = run.manifest()
+    again = Rescoring.planned(settings, run, protocol, bundle, manifest, previous)
     claimed = dict(run.config["split"].get("leave_out") or {})
     found = gate.pass_on(manifest, run.path / "dossier" / "audit.json", console, leave_out=claimed)
     scored = run.scores("test").is_file() and run.scores("dev").is_file() and _same_bundle(run, bundle)
     if not scored or not register.openings():
         evaluate_run(run, console=console)
     annex = labelling_of(manifest, tool, settings.get("labelling"), console, seed=protocol.seed)
+    scores = again.score(run, bundle, manifest, tool.generator, protocol.ladder_samples, console)
+    dev, test = ScoreTable.read(run.scores("dev")), ScoreTable.read(run.scores("test"))
     outcome = assess_tool(
         tool=tool,
         protocol=protocol,
         preregistration=register.record(),
-        dev=ScoreTable.read(run.scores("dev")),
-        test=ScoreTable.read(run.scores("test")),
+        dev=dev,
+        test=test,
         bundle_info=bundle_info(bundle),
+        conditions=again.conditions,
+        condition_scores=scores,
+        salt=again.salt,
+        previous=again.previous,
+        supersedes=None if again.previous is None else again.previous.log.dossier_id,
         manifest=manifest,
         provenance=collect(config=run.config, seeds=[int(run.config["seed"]), protocol.seed]),
         audit=found,
@@ -70,6 +80,7 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
     )
     languages = tuple(settings["languages"])
     paths = write_dossier(outcome, run.path / "dossier", languages=languages)
+    write_enclosed(run, enclosed(test, dev, scores, protocol, again.salt))
     paths |= print_pages(paths, languages, settings.get("pdf", "auto"), console)
     for claim in outcome.claims:
         console.print(f"  {claim.id} [bold]{claim.verdict.replace('_', ' ')}[/]  {claim.text}")

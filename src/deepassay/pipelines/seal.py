@@ -49,7 +49,8 @@ def main(args: argparse.Namespace) -> int:
             hint=f"run `deepassay assess run={run.path} tool=...` first",
         )
     out = seal_run(run, read_log(logs[0]), key=args.key, previous=args.previous)
-    print("its score tables carry the corpus's own ids of samples and persons: mind who gets it")
+    if not read_log(logs[0]).privacy.salted_ids:
+        print("its score tables carry the corpus's own ids of samples and persons: mind who gets it")
     print(f"sealed {out}\nverify with: deepassay verify {out} --key {args.key}.pub")
     return 0
 
@@ -69,10 +70,11 @@ def seal_run(
     """
     from deepassay.evidence.envelope import read_key
 
+    tables = run.path / "dossier" / "scores" if log.privacy.salted_ids else run.path / "scores"
     return seal_dossier(
-        log, key=read_key(key), folder=run.path / "dossier", dev=run.scores("dev"), test=run.scores("test"),
-        protocol=run.protocol, bundle=run.bundle, out=run.path / "sealed" / f"{log.dossier_id}.zip",
-        previous=previous, languages=languages,
+        log, key=read_key(key), folder=run.path / "dossier", dev=tables / "dev.parquet", test=tables / "test.parquet",
+        conditions=tables / "conditions.parquet" if log.conditions else None, protocol=run.protocol,
+        bundle=run.bundle, out=run.path / "sealed" / f"{log.dossier_id}.zip", previous=previous, languages=languages,
     )  # fmt: skip
 
 
