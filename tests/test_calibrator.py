@@ -203,7 +203,8 @@ def test_threshold_is_the_smallest_that_keeps_the_target():
         assert np.mean(llr[real] >= point.threshold) == point.realised_bpcer <= point.target_bpcer
         lower = llr[real & (llr < point.threshold)]
         assert np.mean(llr[real] >= lower.max()) > point.target_bpcer
-        assert point.threshold in llr[real]
+        fixed_by = llr[real & (llr >= point.threshold)].min()
+        assert 0 < fixed_by - point.threshold <= 1e-3  # not on the file itself: rounding would flip its decision
         assert point.inequality == "flag_if_score_ge"
     assert [p.name for p in fit_operating_points(dev)] == ["bpcer_5", "bpcer_1"]
 

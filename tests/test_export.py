@@ -137,6 +137,8 @@ def test_hard_inputs_cover_what_graphs_trip_over():
 def trained(tmp_path, monkeypatch):
     """A voice corpus of stand-ins, and a detector that tells its classes apart a little."""
     modality = Tones()
+    # Files are judged by the bundle too, which rebuilds its modality from the contract.
+    monkeypatch.setattr("deepassay.modality.contract.modality_from_contract", lambda contract, folder: Tones())
     parts = [write_samples(tmp_path / "media", modality, n, split=s) for s, n in (("train", 12), ("dev", 16))]
     manifest = join(*parts)
     store = prepare_store(manifest, modality, tmp_path / "store", progress=False)
@@ -170,7 +172,17 @@ def test_a_bundle_is_calibrated_with_the_graph_that_ships(trained):
     assert [p.target_bpcer for p in bundle.operating_points][:2] == [0.05, 0.01]
     names = {link["name"] for link in bundle.licence_chain}
     assert {"random-initialisation", "onnxruntime", "stand-in"} <= names
-    assert "Synthetic" in bundle.card
+    assert "SYNTHETIC" in bundle.card
+    assert "合成数据" in bundle.card
+    found = report.variants[0].files
+    assert (found.precision, found.n_files, found.n_scored, found.n_other_status) == ("fp32", 16, 16, 0)
+    assert found.max_logit_difference <= TOLERANCE
+    assert set(found.flips.values()) == {0}
+    assert found.eer_change == 0
+    stated = bundle.facts["provenance"]["parity_over_files"]
+    assert stated["flips"] == dict(found.flips)
+    assert not [key for key in stated if "ms_per" in key]  # times are of one machine, and a bundle is of none
+    assert bundle.abstention.missing.startswith("16 dev files")
     views = views_for("voice", (8000,))
     np.testing.assert_allclose(
         bundle.predict(views),
@@ -217,3 +229,71 @@ def test_weights_of_another_preparation_are_refused(trained):
     trained["weights"].with_suffix(".json").write_text(json.dumps({"modality_fingerprint": "f" * 64}))
     with pytest.raises(ConfigError, match="trained on views of ffffffffffff"):
         export_bundle(**trained)
+
+
+def test_every_precision_has_its_own_bundle_and_report(trained, tmp_path):
+    from deepassay.screening.bundle import Bundle
+    from deepassay.screening.envelope import make_key
+
+    make_key(tmp_path / "maker.key")
+    trained["provenance"] = {"created_utc": "2026-01-01T00:00:00+00:00"}
+    bundle, report = export_bundle(**trained, variants=("int8", "fp16", "fp32"), sign=tmp_path / "maker.key")
+    assert [one.files.precision for one in report.variants] == ["fp32", "fp16", "int8"]
+    assert [one.path.name for one in report.variants] == ["bundle", "bundle-fp16", "bundle-int8"]
+    others = [Bundle.load(one.path, key=tmp_path / "maker.key.pub") for one in report.variants]
+    assert [other.precision for other in others] == ["fp32", "fp16", "int8"]
+    assert len({other.hash for other in others}) == 3
+    # Thresholds and calibration belong to the graph that ships.
+    assert len({other.calibration.dev_table_sha256 for other in others}) == 3
+    for other, one in zip(others[1:], report.variants[1:], strict=True):
+        assert 0 < one.files.max_logit_difference < 1
+        assert other.facts["provenance"]["parity_over_files"]["precision"] == other.precision
+        assert f"{one.files.max_logit_difference:.2g}" in other.card
+    written = json.loads(trained["parity_path"].read_text())["variants"]
+    assert [row["precision"] for row in written] == ["fp32", "fp16", "int8"]
+    assert all(row["ms_per_view"] > 0 and row["graph_bytes"] > 0 for row in written)
+    with pytest.raises(ConfigError, match="fp4"):
+        export_bundle(**trained, variants=("fp4",))
+    # The same weights give the same bytes.
+    again, _ = export_bundle(**{**trained, "folder": tmp_path / "again"}, variants=("fp32", "int8"))
+    assert again.hash == bundle.hash
+    assert Bundle.load(tmp_path / "again-int8").hash == others[2].hash
+
+
+def test_a_bundle_that_disagrees_on_files_is_refused(trained, monkeypatch):
+    from deepassay.screening.bundle import Bundle
+
+    honest = Bundle.predict
+    monkeypatch.setattr(Bundle, "predict", lambda self, data: honest(self, data) + 0.01)
+    with pytest.raises(BundleError, match=r"the fp32 bundle differs by 0\.01 .* over 16 files"):
+        export_bundle(**trained)
+    assert not trained["folder"].exists()
+
+
+def test_fp32_is_kept_where_precision_is_needed():
+    import onnx
+    from onnx import helper
+
+    from deepassay.models.precision import kept_nodes
+
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["spectrum"], "stft"),
+        helper.make_node("Log", ["spectrum"], ["log"], "log"),
+        helper.make_node("Conv", ["log", "b"], ["one"], "first"),
+        helper.make_node("Relu", ["one"], ["on"], "relu"),
+        helper.make_node("Conv", ["on", "c"], ["two"], "second"),
+    ]
+    model = onnx.ModelProto(graph=helper.make_graph(nodes, "g", [], []))
+    assert kept_nodes(model, first_layer=False) == ["log", "stft"]
+    assert kept_nodes(model, first_layer=True) == ["log", "stft", "first"]
+
+
+def test_parity_takes_both_classes_alike(tmp_path):
+    from deepassay.export import spread_samples
+
+    manifest = write_samples(tmp_path, Tones(), 40, split="dev")
+    few = manifest.select(lambda sample: sample.label == 0 or sample.sample_id in ("dev-001", "dev-003"))
+    assert [label for _, label, _ in spread_samples(manifest, 8)].count(1) == 4
+    assert [label for _, label, _ in spread_samples(few, 8)].count(1) == 2  # no more are there
+    assert len(spread_samples(few, 8)) == 8
+    assert len(spread_samples(manifest, 400)) == 40

@@ -17,6 +17,8 @@ INEQUALITY = "flag_if_score_ge"
 DEV = "dev"
 # Slope per standard deviation of the dev scores below which a detector says nothing (or says it the wrong way round).
 MIN_SLOPE = 1e-6
+# A threshold lies at most this far (llr) from the dev file that fixes it, so that rounding flips no decision on it.
+MARGIN = 1e-3
 _MAX_STEPS = 200
 
 
@@ -181,8 +183,9 @@ def fit_operating_points(
     """Thresholds on the llr scale at named false-alarm rates, from a dev table that carries llrs.
 
     The threshold is the smallest real llr of dev at which dev BPCER <= target, and the next float above the largest
-    where none is (`metrics.decision.threshold_at_bpcer`). Of a block of tied real samples all are flagged or none, and
-    fakes have no say.
+    where none is (`metrics.decision.threshold_at_bpcer`); then it is moved away from that file, by `MARGIN` or half the
+    way to the next: dev BPCER stays, and a logit that another batch size or machine rounds otherwise flips no decision.
+    Of a block of tied real samples all are flagged or none, and fakes have no say.
 
     Args:
         dev: rows of split dev only, calibrated (`calibrate`).
@@ -216,7 +219,7 @@ def fit_operating_points(
         supported = min(n_real, n_clusters) >= 3 / target - 1e-9
         if target in where_supported and target not in targets and not supported:
             continue
-        threshold = threshold_at_bpcer(labels[real], llr[real], target)
+        threshold = _apart(threshold_at_bpcer(labels[real], llr[real], target), llr[real])
         points.append(
             OperatingPoint(
                 name=operating_point_name(target),
@@ -231,6 +234,15 @@ def fit_operating_points(
             )
         )
     return points
+
+
+def _apart(threshold: float, llr: np.ndarray) -> float:
+    """The threshold between the real llr that fixes it and the next one below; above all, a margin above the last."""
+    if not (llr >= threshold).any():
+        return threshold + MARGIN
+    below = float(llr[llr < threshold].max(initial=-math.inf))
+    moved = threshold - min(MARGIN, (threshold - below) / 2)
+    return moved if moved > below else threshold
 
 
 def _dev_columns(dev: "ScoreTable") -> tuple[np.ndarray, np.ndarray, np.ndarray]:

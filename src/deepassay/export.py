@@ -1,9 +1,10 @@
-"""Trained detector to ONNX to screening bundle: the parity gate, and calibration with the graph that ships."""
+"""Trained detector to ONNX to screening bundles: parity gates, precisions, calibration with the graph that ships."""
 
 import copy
 import json
 import logging
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,18 +22,22 @@ from deepassay.labels import FAKE, LABEL_WORDS, REAL, Unusable
 from deepassay.manifest import Manifest
 from deepassay.modality.views import Modality, Views
 from deepassay.models.detector import Detector, count_parameters
+from deepassay.models.precision import PRECISIONS, lower_precision
 from deepassay.models.weights import load_weights
 from deepassay.store import Store
 from deepassay.training.predictor import TorchPredictor
 
 if TYPE_CHECKING:
     from deepassay.scores import ScoreTable
-    from deepassay.screening.bundle import Bundle
+    from deepassay.screening.bundle import Bundle, Scope
 
 TOLERANCE = 1e-3
 OPSET = 20
 BATCH_SIZES = (1, 2, 5)
 INPUT, OUTPUT = "views", "logit"
+# Training views that give int8 the ranges of its activations.
+RANGE_VIEWS = 64
+_TIMED_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -131,6 +136,85 @@ class ParityCase:
     max_logit: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class FileParity:
+    """How far a bundle's verdicts on files are from those of the network in PyTorch, from file to decision.
+
+    Both sides read every file by themselves; the network's llrs come from the fp32 bundle's calibration and its
+    decisions from that bundle's thresholds, the bundle's from its own.
+
+    Args:
+        precision: of the graph. n_files: compared. n_scored: with a score on both sides.
+        n_other_status: with a score on one side only, or for another reason without one.
+        max_logit_difference: largest over all views. max_llr_difference: largest over files.
+        worst: id of the file with the largest difference of logits.
+        eer_network, eer_bundle: equal error rate of the pooled scores; None where a class is missing.
+        flips: operating point -> files whose decision differs.
+        graph_bytes, bundle_bytes: sizes.
+        tolerance: of the gate that fp32 must pass.
+        ms_per_view, network_ms_per_view: of the graph and of the network, in batches as screening cuts them, median.
+        ms_per_file, network_ms_per_file: whole path, median.
+        threads: that both computed with.
+    """
+
+    precision: str
+    n_files: int
+    n_scored: int
+    n_other_status: int
+    max_logit_difference: float
+    max_llr_difference: float
+    worst: str
+    eer_network: float | None
+    eer_bundle: float | None
+    flips: Mapping[str, int]
+    graph_bytes: int
+    bundle_bytes: int
+    tolerance: float = TOLERANCE
+    ms_per_view: float | None = None
+    network_ms_per_view: float | None = None
+    ms_per_file: float | None = None
+    network_ms_per_file: float | None = None
+    threads: int | None = None
+
+    @property
+    def eer_change(self) -> float | None:
+        """Of the bundle, less that of the network."""
+        if self.eer_network is None or self.eer_bundle is None:
+            return None
+        return self.eer_bundle - self.eer_network
+
+    def check(self) -> None:
+        """Raises BundleError where an fp32 bundle differs by more than the tolerance, or any bundle fails on files."""
+        wrong = ""
+        if not np.isfinite(self.max_logit_difference):
+            wrong = "gives logits that are not finite"
+        elif self.n_other_status:
+            wrong = f"ends in another status on {self.n_other_status} files"
+        elif self.precision == "fp32" and self.max_logit_difference > self.tolerance:
+            wrong = f"differs by {self.max_logit_difference:.3g} in the logit (gate {self.tolerance:g})"
+        if wrong:
+            raise BundleError(
+                f"the {self.precision} bundle {wrong} over {self.n_files} files, worst {self.worst!r}",
+                hint="leave this variant out" if self.precision != "fp32" else "look at that file, from views to logit",
+            )
+
+    def to_dict(self, *, timing: bool = True) -> dict[str, Any]:
+        """JSON form. Without timing it is the same on every machine, as what a bundle carries must be."""
+        out = asdict(self) | {"eer_change": self.eer_change, "flips": dict(self.flips)}
+        if not timing:
+            out = {key: value for key, value in out.items() if "ms_per" not in key and key != "threads"}
+        return out
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One exported precision: where its bundle lies, its hash, and its parity over files."""
+
+    path: Path
+    sha256: str
+    files: FileParity
+
+
 @dataclass(frozen=True)
 class ParityReport:
     """How far the exported graph is from the network it came from.
@@ -139,12 +223,14 @@ class ParityReport:
         cases: by kind of input. tolerance: of the gate. onnx_sha256: of the graph.
         store_difference: largest difference of logits between views from files and the same views from the store (0
             where the store is lossless), None where it was not measured.
+        variants: what was exported, fp32 first, each with its parity over files.
     """
 
     cases: tuple[ParityCase, ...]
     tolerance: float
     onnx_sha256: str
     store_difference: float | None = None
+    variants: tuple[Variant, ...] = ()
 
     @property
     def worst(self) -> ParityCase:
@@ -185,6 +271,9 @@ class ParityReport:
             "tolerance": self.tolerance, "passed": self.passed, "worst": self.worst.name, "cases": cases,
             "max_difference": self.max_difference if np.isfinite(self.max_difference) else None,
             "n_inputs": self.n_inputs, "store_difference": self.store_difference, "onnx_sha256": self.onnx_sha256,
+            "variants": [
+                {"bundle": str(one.path), "bundle_sha256": one.sha256, **one.files.to_dict()} for one in self.variants
+            ],
         }  # fmt: skip
 
 
@@ -329,43 +418,143 @@ def licence_links(detector: Detector, manifest: Manifest, facts: Mapping[str, An
     return chain(links, manifests=[used])
 
 
+def file_parity(
+    detector: Detector, modality: Modality, bundle: "Bundle", samples: Sequence[tuple[str, int | None, Path]],
+    *, reference: "Bundle | None" = None, progress: bool = False,
+) -> FileParity:  # fmt: skip
+    """Judge files twice, by the network in PyTorch and by a bundle, each from the file on.
+
+    Args:
+        detector, modality: of the network. bundle: made of it.
+        samples: id, label (None where unknown) and file of each.
+        reference: the fp32 bundle, whose calibration and thresholds the network is given; by default ``bundle``.
+
+    Raises:
+        ConfigError: no file.
+    """
+    from deepassay.metrics.ranking import eer
+    from deepassay.scoring import score_file
+
+    if not samples:
+        raise ConfigError("parity over no file", hint="give files to compare on")
+    reference = reference or bundle
+    network, mine = TorchPredictor(copy.deepcopy(detector), device="cpu"), bundle.modality(limits=False)
+    rows: list[tuple[int | None, float, float]] = []
+    seconds: list[tuple[float, float]] = []
+    worst, name, other = -1.0, "", 0
+    last = time.monotonic()
+    for number, (sample_id, label, path) in enumerate(samples, start=1):
+        ours = score_file(modality, network, path, views=bundle.views)
+        theirs = score_file(mine, bundle.predict, path, views=bundle.views)
+        if ours.status != theirs.status or ours.n_views != theirs.n_views:
+            other, name = other + 1, sample_id
+        elif ours.score is not None and theirs.score is not None:
+            assert ours.logits is not None
+            assert theirs.logits is not None
+            difference = float(np.abs(ours.logits - theirs.logits).max())
+            if not difference <= worst:
+                worst, name = difference, sample_id if not other else name
+            rows.append((label, ours.score, theirs.score))
+            seconds.append((ours.seconds, theirs.seconds))
+        if progress and time.monotonic() - last > 10:
+            last = time.monotonic()
+            _log.info("parity: %d of %d files", number, len(samples))
+    labels = np.array([-1 if label is None else label for label, _, _ in rows])
+    scores = np.array([(a, b) for _, a, b in rows], dtype=np.float64).reshape(-1, 2)
+    both = {REAL, FAKE} <= set(labels.tolist())
+    known = labels >= 0
+    llr = np.stack([reference.calibration.llr(scores[:, 0]), bundle.calibration.llr(scores[:, 1])])
+    flips = {
+        point.name: int((point.flags(llr[0]) != bundle.operating_point(point.name).flags(llr[1])).sum())
+        for point in reference.operating_points
+    }
+    ms_per_view, network_ms = _speeds(bundle, network)
+    return FileParity(
+        precision=bundle.precision, n_files=len(samples), n_scored=len(rows), n_other_status=other,
+        max_logit_difference=worst if rows else float("nan"),
+        max_llr_difference=float(np.abs(llr[0] - llr[1]).max(initial=0.0)), worst=name,
+        eer_network=float(eer(labels[known], scores[known, 0])) if both else None,
+        eer_bundle=float(eer(labels[known], scores[known, 1])) if both else None,
+        flips=flips, graph_bytes=len(bundle.graph), bundle_bytes=bundle.n_bytes,
+        ms_per_view=ms_per_view, network_ms_per_view=network_ms,
+        ms_per_file=1e3 * float(np.median([b for _, b in seconds])) if rows else None,
+        network_ms_per_file=1e3 * float(np.median([a for a, _ in seconds])) if rows else None,
+        threads=torch.get_num_threads(),
+    )  # fmt: skip
+
+
+def _speeds(bundle: "Bundle", network: TorchPredictor) -> tuple[float, float]:
+    """Milliseconds per view of a bundle's graph and of the network, in batches of at most 8, taken in turn."""
+    shape = bundle.facts["modality"]["input_shape"]
+    data = next(v for key, v in hard_inputs(bundle.modality_name, shape).items() if "batch of 5" in key)
+    times: tuple[list[float], list[float]] = ([], [])
+    begin = time.monotonic()
+    while len(times[0]) < 4 or (time.monotonic() - begin < _TIMED_S and len(times[0]) < 50):
+        for predict, kept in zip((bundle.predict, network), times, strict=True):
+            start = time.perf_counter()
+            predict(data)
+            kept.append(time.perf_counter() - start)
+    mine, theirs = (1e3 * float(np.median(kept[1:])) / len(data) for kept in times)
+    return mine, theirs
+
+
+def spread_samples(manifest: Manifest, most: int) -> list[tuple[str, int | None, Path]]:
+    """At most so many samples of a manifest, both classes alike where it has them, spread evenly over its order."""
+    groups = [[s for s in manifest if s.label == label] for label in (REAL, FAKE, None)]
+    groups = [group for group in groups if group]
+    chosen: set[str] = set()
+    for number, group in enumerate(sorted(groups, key=len)):
+        share = (most - len(chosen)) // (len(groups) - number)
+        where = np.unique(np.linspace(0, len(group) - 1, min(share, len(group))).round().astype(int)) if share else []
+        chosen |= {group[i].sample_id for i in where}
+    return [(s.sample_id, s.label, manifest.file(s)) for s in manifest if s.sample_id in chosen]
+
+
 def export_bundle(
     *, detector: Detector, weights: str | Path, modality: Modality, manifest: Manifest, store: Store,
     folder: str | Path, name: str, parity_path: str | Path | None = None,
     operating_points: Sequence[float] = (0.05, 0.01), views: int = 8,
     config_fingerprint: str = "", provenance: Mapping[str, Any] | None = None, licence_use: str = "research",
-    per_class: int = 4, progress: bool = True,
+    per_class: int = 4, progress: bool = True, variants: Sequence[str] = ("fp32",),
+    parity_files: int = 64, parity_on: Manifest | None = None, sign: str | Path | None = None,
 ) -> tuple["Bundle", ParityReport]:  # fmt: skip
-    """Export trained weights as a screening bundle, or refuse to.
+    """Export trained weights as screening bundles, or refuse to.
 
-    The graph passes the parity gate on files, then scores the dev split itself; calibration and operating points are
-    fixed on those scores, so they belong to the artefact that ships.
+    The graph passes the parity gate on views, then scores the dev split itself; calibration, operating points and
+    abstention limits are fixed on those scores, so they belong to the artefact that ships. Then each bundle judges
+    files beside the network (`file_parity`); fp32 must agree within the tolerance, other precisions are reported.
 
     Args:
         detector: of the architecture of the weights, which are loaded into it. weights: safetensors, as `fit` leaves
             them.
         modality: what the views of training were prepared with. manifest: split; test rows are not looked at.
         store: prepared views. A lossy store is compared with the files, reported, and not used for calibration.
-        folder: of the bundle, or a name ending in .zip. name: of the detector, as verdicts show it.
+        folder: of the bundle, or a name ending in .zip; other precisions lie beside it as NAME-fp16, NAME-int8.
+        name: of the detector, as verdicts show it.
         parity_path: where to write the parity report as JSON, also where the gate refuses.
         operating_points: BPCER targets. views: even views per file in calibration and screening.
         config_fingerprint, provenance: what they say of the run.
         licence_use: "research", or "commercial" to refuse a chain with a non-commercial or unknown link.
-        per_class: dev files of each class in the parity check.
+        per_class: dev files of each class in the parity check of views.
+        variants: precisions; fp32 is always made.
+        parity_files: most files in the parity over files. parity_on: of which manifest; by default the dev split.
+        sign: a private key that signs every bundle.
 
     Returns:
-        the bundle and its parity report.
+        the fp32 bundle and the parity report, which names the others.
 
     Raises:
-        BundleError: the parity gate refused; names the input. LicenceError: the chain refused; names the links.
-        ConfigError: weights that do not fit, or an unknown use.
+        BundleError: a parity gate refused; names the input. LicenceError: the chain refused; names the links.
+        ConfigError: weights that do not fit, an unknown use or precision.
     """
-    from deepassay.calibrator import calibrate, fit_calibration, fit_operating_points
-    from deepassay.scoring import score_manifest
-    from deepassay.screening.bundle import Scope, write_bundle
-
     if licence_use not in ("research", "commercial"):
         raise ConfigError(f"licence_use is {licence_use!r}", hint="use research or commercial")
+    strange = [word for word in variants if word not in PRECISIONS]
+    if strange or parity_files < 1:
+        raise ConfigError(
+            f"variants {list(variants)}, parity_files {parity_files}",
+            hint=f"variants are of {', '.join(PRECISIONS)}; at least one file",
+        )
     load_weights(detector, weights)
     facts_path = Path(weights).with_suffix(".json")
     facts = json.loads(facts_path.read_text(encoding="utf-8")) if facts_path.is_file() else {}
@@ -378,6 +567,9 @@ def export_bundle(
     if licence_use == "commercial":
         refuse_non_commercial(links)
     files, dev = _file_views(manifest, modality, store, views, per_class)
+    compared = spread_samples(dev if parity_on is None else parity_on, parity_files)
+    made: list[Variant] = []
+    reference: Bundle | None = None
     with tempfile.TemporaryDirectory(prefix="deepassay-export-") as place:
         graph = export_detector(detector, Path(place) / "detector.onnx", modality.input_shape)
         report = parity(detector, graph, {label: v.data for label, (_, v) in files.items()})
@@ -386,53 +578,132 @@ def export_bundle(
         if parity_path is not None:
             write_json(parity_path, report.to_dict())
         report.check()
-        architecture = f"{type(detector).__name__}, {count_parameters(detector):,} parameters"
-        meta = {
-            "detector": name, "detector_sha256": report.onnx_sha256, "config_fingerprint": config_fingerprint,
-            "calibrated": False,
-        }  # fmt: skip
-        scores = score_manifest(
-            dev, modality, onnx_predictor(graph), views=views, store=store if store.lossless else None, meta=meta,
-            progress=progress,
-        )  # fmt: skip
-        calibration = fit_calibration(scores)
-        points = fit_operating_points(calibrate(scores, calibration), operating_points)
         train = manifest.split("train")
         forged = facts.get("forge") or {"names": [], "share": 0.0}
         # With a forge of all fakes, the given ones were left aside: the detector has not seen their generators.
         learnt = train if forged["share"] < 1 else train.select(lambda sample: sample.label != FAKE)
         given = {s.generator for s in learnt if s.label == FAKE and s.generator}
-        generators = sorted({*given, *(f"forged/{word}" for word in forged["names"])})
-        media = sorted(set(train.column("media")))
-        scope = Scope(
-            statement=_statement(detector, learnt, dev, generators, media),
-            media=("image", "video") if modality.name == "face" else ("audio", "video"),  # a video: its soundtrack
-            not_for=(
-                "decisions about a person without review by a person",
-                "generators and channels unlike those named",
-            ),
-            limits={
-                "media_trained_on": media,
-                "views_per_file": views,
-                # How long the files were that calibration and thresholds rest on.
-                "dev_views_most": int(scores.column("n_views").max(initial=0)),
-            },
-        )
-        bundle = write_bundle(
-            folder, name=name, detector_onnx=graph, modality=modality, calibration=calibration,
-            operating_points=points, scope=scope, licence_chain=links, generators_seen=generators,
-            manifest_sha256s={"all": manifest.hash, "train": train.hash, "dev": dev.hash},
-            synthetic=manifest.synthetic,
-            card_md=_card(name, architecture, scope.statement, train, dev, scores, report, links),
-            provenance={
-                **(provenance or {}), "config_fingerprint": config_fingerprint, "parity": report.to_dict(),
-                "weights_sha256": sha256_file(weights), "training": facts, "store_lossless": store.lossless,
-                "licence_use": licence_use,
-            },
-            views=views, architecture=architecture,
-        )  # fmt: skip
-    _log.info("bundle %s (%s)", bundle.path, bundle.hash[:12])
-    return bundle, report
+        common: dict[str, Any] = {
+            "name": name, "modality": modality, "licence_chain": links, "synthetic": manifest.synthetic,
+            "generators_seen": sorted({*given, *(f"forged/{word}" for word in forged["names"])}),
+            "manifest_sha256s": {"all": manifest.hash, "train": train.hash, "dev": dev.hash}, "views": views,
+            "architecture": f"{type(detector).__name__}, {count_parameters(detector):,} parameters",
+        }  # fmt: skip
+        base_facts = {
+            **(provenance or {}), "config_fingerprint": config_fingerprint, "weights_sha256": sha256_file(weights),
+            "training": facts, "store_lossless": store.lossless, "licence_use": licence_use,
+            "parity": {key: value for key, value in report.to_dict().items() if key != "variants"},
+        }  # fmt: skip
+        for precision in ("fp32", *(word for word in PRECISIONS[1:] if word in variants)):
+            if precision != "fp32":
+                low = Path(place) / f"{precision}.onnx"
+                graph = lower_precision(
+                    Path(place) / "detector.onnx", low, precision, _range_views(modality, store, train)
+                )
+            bundle, measured = _make(
+                graph, precision, detector, common, base_facts, dev, learnt, store, compared, reference,
+                target=_beside(Path(folder), precision), operating_points=operating_points,
+                config_fingerprint=config_fingerprint, progress=progress, draft=Path(place) / f"draft-{precision}",
+            )  # fmt: skip
+            if sign is not None:
+                bundle = bundle.sign(sign)
+            made.append(Variant(bundle.path, bundle.hash, measured))
+            reference = reference or bundle
+            _log.info("bundle %s (%s)", bundle.path, bundle.hash[:12])
+        report = replace(report, variants=tuple(made))
+        if parity_path is not None:
+            write_json(parity_path, report.to_dict())
+    assert reference is not None
+    return reference, report
+
+
+def _beside(folder: Path, precision: str) -> Path:
+    if precision == "fp32":
+        return folder
+    ending = folder.suffix if folder.suffix == ".zip" else ""
+    return folder.with_name(f"{folder.name.removesuffix(ending)}-{precision}{ending}")
+
+
+def _range_views(modality: Modality, store: Store, train: Manifest) -> np.ndarray:
+    """One even view of each of some training files, spread over the split."""
+    held = [s.sample_id for s in train if store.n_views(s.sample_id)]
+    where = np.unique(np.linspace(0, len(held) - 1, min(RANGE_VIEWS, len(held))).round().astype(int)) if held else []
+    drawn = [modality.draw(store.views(held[i]), 1).data for i in where]
+    return np.concatenate(drawn) if drawn else np.zeros((0, *modality.input_shape))
+
+
+def _make(
+    graph: Path, precision: str, detector: Detector, common: Mapping[str, Any], base_facts: Mapping[str, Any],
+    dev: Manifest, learnt: Manifest, store: Store, compared: Sequence[tuple[str, int | None, Path]],
+    reference: "Bundle | None", *, target: Path, operating_points: Sequence[float], config_fingerprint: str,
+    progress: bool, draft: Path,
+) -> tuple["Bundle", FileParity]:  # fmt: skip
+    """Calibrate one graph on dev, compare a draft of its bundle over files, then write it with the report."""
+    from deepassay.calibrator import calibrate, fit_calibration, fit_operating_points
+    from deepassay.scoring import score_manifest
+    from deepassay.screening.abstention import guarded, learn_limits
+    from deepassay.screening.bundle import write_bundle
+    from deepassay.screening.card import render_card
+
+    modality, views = common["modality"], common["views"]
+    meta = {
+        "detector": common["name"], "detector_sha256": sha256_file(graph), "config_fingerprint": config_fingerprint,
+        "calibrated": False,
+    }  # fmt: skip
+    recorder = guarded(modality, None)
+    scores = score_manifest(
+        dev, recorder, onnx_predictor(graph), views=views, store=store if store.lossless else None, meta=meta,
+        progress=progress,
+    )  # fmt: skip
+    calibration = fit_calibration(scores)
+    points = fit_operating_points(calibrate(scores, calibration), operating_points)
+    limits = learn_limits(modality.name, recorder.seen, scores.column("cluster")[scores.answered].tolist())
+    parts = {
+        **common, "detector_onnx": graph, "precision": precision, "calibration": calibration,
+        "operating_points": points, "abstention": limits, "card_md": render_card,
+        "scope": _scope(detector, learnt, dev, common["generators_seen"], scores, views),
+    }  # fmt: skip
+    shown = {**base_facts, "data": _data(learnt, dev, scores)}
+    provisional = write_bundle(draft, **parts, provenance=shown)
+    measured = file_parity(detector, modality, provisional, compared, reference=reference, progress=progress)
+    measured.check()
+    final = {**shown, "parity_over_files": measured.to_dict(timing=False)}
+    return write_bundle(target, **parts, provenance=final), measured
+
+
+def _scope(
+    detector: Detector, learnt: Manifest, dev: Manifest, generators: Sequence[str], scores: "ScoreTable", views: int
+) -> "Scope":
+    from deepassay.screening.bundle import Scope
+
+    media = sorted(set(learnt.column("media")))
+    return Scope(
+        statement=_statement(detector, learnt, dev, generators, media),
+        media=("image", "video") if detector.modality == "face" else ("audio", "video"),  # a video: its soundtrack
+        not_for=(
+            "decisions about a person without review by a person",
+            "generators and channels unlike those named",
+        ),
+        limits={
+            "media_trained_on": media,
+            "views_per_file": views,
+            # How long the files were that calibration and thresholds rest on.
+            "dev_views_most": int(scores.column("n_views").max(initial=0)),
+        },
+    )
+
+
+def _data(learnt: Manifest, dev: Manifest, scores: "ScoreTable") -> dict[str, Any]:
+    """What the model card says of the data."""
+
+    def count(part: Manifest) -> dict[str, int]:
+        labels = part.column("label")
+        return {word: int((labels == label).sum()) for label, word in enumerate(LABEL_WORDS)}
+
+    return {
+        "corpus": learnt.name, "media": sorted(set(learnt.column("media"))), "train": count(learnt), "dev": count(dev),
+        "dev_scored": int(scores.answered.sum()),
+    }  # fmt: skip
 
 
 def _statement(
@@ -449,25 +720,3 @@ def _statement(
         f"weights, calibration and thresholds were chosen on {len(dev)} dev samples of the same corpus. Error rates on "
         "other corpora, generators and channels are not known from this bundle."
     )
-
-
-def _card(
-    name: str, architecture: str, statement: str, train: Manifest, dev: Manifest, scores: "ScoreTable",
-    report: ParityReport, links: Sequence[Mapping[str, Any]],
-) -> str:  # fmt: skip
-    answered = int(scores.answered.sum())
-    lines = [
-        f"# {name}", "",
-        *(["**Synthetic: trained on a corpus that this package computes. Nothing here holds for real media.**", ""]
-          if train.synthetic else []),
-        statement, "", f"- Architecture: {architecture}", f"- Modality: {scores.column('modality')[0]}",
-        f"- Dev samples with a score: {answered} of {len(dev)}",
-        f"- Parity of the exported graph: {report.max_difference:.2e} at most in the logit, {report.n_inputs} views",
-        f"- Lossy training store: largest difference of logits {report.store_difference:.3g}"
-        if report.store_difference else "- Training store: lossless",
-        "", "## Licence chain", "", "| link | kind | licence | commercial use |", "|---|---|---|---|",
-        *(f"| {k['name']} | {k['kind']} | {k['licence']} | {k['commercial']} |" for k in links), "",
-        "Scores are log-likelihood ratios after calibration on dev; a decision needs an operating point. Error rates "
-        "belong to a test set: `deepassay evaluate` and `deepassay assess` report them, this card does not.",
-    ]  # fmt: skip
-    return "\n".join(lines) + "\n"

@@ -25,7 +25,7 @@ from deepassay.errors import (
 )
 from deepassay.files import fingerprint
 from deepassay.labels import Status, Unusable
-from deepassay.modality.views import EVERY, EvenViews, Modality, Streams, Views
+from deepassay.modality.views import EVERY, EvenViews, Guarded, Modality, Streams, Views
 
 if TYPE_CHECKING:  # screening scores single files through this module and must start quickly, without Arrow
     from concurrent.futures import Executor, Future
@@ -307,6 +307,7 @@ def _judge_long(modality: Modality, predict: Predict, cut: _Cut, even: EvenViews
     begin = time.perf_counter()
     kept: list[Views] = []
     logits: list[np.ndarray] = []
+    facts: list[np.ndarray] = []
     where: Path | None = getattr(even, "path", None)
     parts = even.parts(_PART)
     while True:
@@ -321,22 +322,27 @@ def _judge_long(modality: Modality, predict: Predict, cut: _Cut, even: EvenViews
             break
         try:
             logits.append(_logits(predict, part.data, batch_size))
+            if isinstance(modality, Guarded):
+                facts.append(modality.facts(part))
         except (*SETUP_ERRORS, ScoreError):
             raise
         except Exception as error:
             seconds = cut.seconds + time.perf_counter() - begin
             return FileScore(status=Status.ERROR, reason=f"detector: {describe_fault(error)}", seconds=seconds)
-        kept.append(replace(part, data=part.data[:, :0].copy(), landmarks=None, size=None))
+        kept.append(replace(part, data=part.data[:, :0].copy(), landmarks=None))
     ends = [part.end_s for part in kept if part.end_s is not None]
+    sizes = [part.size for part in kept if part.size is not None]
     views = Views(
         data=np.concatenate([part.data for part in kept]),
         start_s=np.concatenate([part.start_s for part in kept]),
         quality=np.concatenate([part.quality for part in kept]),
         track=np.concatenate([part.track for part in kept]),
+        size=np.concatenate(sizes) if len(sizes) == len(kept) else None,
         end_s=np.concatenate(ends) if len(ends) == len(kept) else None,
     )
     seconds = cut.seconds + time.perf_counter() - begin
-    return _pool(modality, np.concatenate(logits), views, seconds, cut.outcome.notes)
+    known = np.concatenate(facts) if facts else None
+    return _pool(modality, np.concatenate(logits), views, seconds, cut.outcome.notes, known)
 
 
 def _count(cut: _Cut) -> int:
@@ -344,7 +350,12 @@ def _count(cut: _Cut) -> int:
 
 
 def _pool(
-    modality: Modality, logits: np.ndarray, views: Views, seconds: float, notes: tuple[str, ...] = ()
+    modality: Modality,
+    logits: np.ndarray,
+    views: Views,
+    seconds: float,
+    notes: tuple[str, ...] = (),
+    facts: np.ndarray | None = None,
 ) -> FileScore:
     if not np.isfinite(logits).all():
         reason = (
@@ -354,6 +365,10 @@ def _pool(
     score = float(modality.pool(logits, views))
     if not np.isfinite(score):
         return FileScore(status=Status.ERROR, reason=f"pooling gave {score}", seconds=seconds)
+    if isinstance(modality, Guarded):
+        reason = modality.refuse(modality.facts(views) if facts is None else facts, logits, views)
+        if reason:
+            return FileScore(status=Status.OUT_OF_SCOPE, reason=reason, seconds=seconds, notes=notes)
     return FileScore(
         score=score,
         start_s=np.asarray(views.start_s, dtype=np.float64),

@@ -174,7 +174,7 @@ def test_unknown_schema_versions_and_keys_are_refused(folder):
     rewrite(folder, schema_version="99")
     with pytest.raises(BundleError, match="version '99'; this version reads"):
         Bundle.load(folder)
-    rewrite(folder, schema_version="1", colour="blue")
+    rewrite(folder, schema_version="2", colour="blue")
     with pytest.raises(BundleError, match="unknown key colour"):
         Bundle.load(folder)
     rewrite(folder, colour=None, synthetic=None)

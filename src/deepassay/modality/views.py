@@ -114,6 +114,23 @@ class Streams(Protocol):
         ...
 
 
+@runtime_checkable
+class Guarded(Protocol):
+    """A modality that refuses files beyond limits, after the detector has seen them (`screening.abstention.Guard`)."""
+
+    def facts(self, views: Views) -> np.ndarray:
+        """Numbers (k, m) of k views, measured before their data is let go."""
+        ...
+
+    def refuse(self, facts: np.ndarray, logits: np.ndarray, views: Views) -> str:
+        """One sentence where the file of these views is not to be judged, else empty.
+
+        Args:
+            facts: (k, m). logits: (k,). views: of which data and landmarks may be gone.
+        """
+        ...
+
+
 def view_count(value: int | str | None, modality: Modality) -> int:
     """The setting ``views.score`` as a number: a whole number, ``all``, or null for the modality's own default.
 

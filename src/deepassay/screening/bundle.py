@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -14,18 +15,25 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepassay.calibrator import Calibration, OperatingPoint
 from deepassay.errors import AssayError, BundleError, MissingDependencyError, ScoreError
-from deepassay.files import atomic_folder, atomic_path, sha256_bytes
+from deepassay.files import atomic_folder, atomic_path, sha256_bytes, write_bytes
 from deepassay.modality.views import Modality
+from deepassay.screening.abstention import AbstentionLimits, guarded
+
+if TYPE_CHECKING:
+    from deepassay.screening.envelope import Envelope, PublicKey
 
 SCHEMA = "deepassay.bundle"
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
+READS = ("1", SCHEMA_VERSION)  # 1 had neither precision nor abstention limits
+PRECISIONS = ("fp32", "fp16", "int8")
 FACTS, SUMS, CARD, DETECTOR, FINDER = "bundle.json", "SHA256SUMS", "card.md", "detector.onnx", "finder"
+SIGNATURE = "signature.json"
 CPU = "CPUExecutionProvider"
 DTYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 MAX_FILES = 64
@@ -66,8 +74,10 @@ def write_bundle(
     generators_seen: Iterable[str],
     manifest_sha256s: Mapping[str, str],
     synthetic: bool,
-    card_md: str,
+    card_md: str | Callable[[Mapping[str, Any]], str],
     provenance: Mapping[str, Any],
+    abstention: AbstentionLimits | None = None,
+    precision: str = "fp32",
     views: int = 8,
     architecture: str = "",
     graphs: Mapping[str, bytes | str | Path] | None = None,
@@ -88,8 +98,10 @@ def write_bundle(
         generators_seen: generators among the training fakes.
         manifest_sha256s: split or corpus name -> manifest hash of what it was trained, selected and calibrated on.
         synthetic: any of that stems from the built-in synthetic corpora (law 10).
-        card_md: model card for people, Markdown.
+        card_md: model card for people, Markdown; or what makes it of the facts of bundle.json (`card.render_card`).
         provenance: code identity and packages (`provenance.collect`), JSON values.
+        abstention: limits learnt on the same dev table; None: there are none.
+        precision: of the graph: fp32, fp16 or int8.
         views: most views per file; screening uses as many as calibration did.
         architecture: what the network is, for readers.
         graphs: file name -> face-finder graph; by default ``modality.finder_paths`` where it has any.
@@ -99,8 +111,10 @@ def write_bundle(
         BundleError: the parts do not fit each other (shape, dtype, dev tables), or a value is not JSON.
     """
     finder: Mapping[str, bytes | str | Path] = getattr(modality, "finder_paths", {}) if graphs is None else graphs
+    if abstention is None:
+        abstention = AbstentionLimits(modality=modality.name, missing="none were learnt")
     scope = scope if isinstance(scope, Scope) else Scope(**{**scope, "media": tuple(scope.get("media", ()))})
-    files = {DETECTOR: _content(detector_onnx), CARD: card_md.encode()}
+    files = {DETECTOR: _content(detector_onnx)}
     files |= {f"{FINDER}/{name}": _content(graph) for name, graph in sorted(finder.items())}
     facts = {
         "schema": SCHEMA,
@@ -115,17 +129,20 @@ def write_bundle(
             "fingerprint": modality.fingerprint,
             "input_shape": list(modality.input_shape),
         },
+        "precision": precision,
         "views": views,
         "pooling": str(modality.contract.get("pool", "as the view contract says")),
         "calibration": calibration.to_dict(),
         "operating_points": [point.to_dict() for point in operating_points],
+        "abstention": abstention.to_dict(),
         "scope": {**asdict(scope), "media": list(scope.media), "not_for": list(scope.not_for)},
         "generators_seen": sorted(set(generators_seen)),
         "licence_chain": [dict(link) for link in licence_chain],
         "manifest_sha256s": dict(manifest_sha256s),
         "provenance": dict(provenance),
-        "files": {name: sha256_bytes(content) for name, content in files.items()},
     }
+    files[CARD] = (card_md if isinstance(card_md, str) else card_md(facts)).encode()
+    facts["files"] = {name: sha256_bytes(content) for name, content in files.items()}
     try:
         files[FACTS] = _canonical(facts)
     except (TypeError, ValueError) as error:
@@ -134,6 +151,9 @@ def write_bundle(
         ) from error
     files[SUMS] = _sums({name: sha256_bytes(content) for name, content in files.items()})
     target = Path(path)
+    from deepassay.screening.schema import check_schema
+
+    check_schema(facts, str(target))
     Bundle(target, _verify(target, files), files, None, CPU).check()
     if target.suffix == ".zip":
         with atomic_path(target) as temporary:
@@ -156,7 +176,10 @@ class Bundle:
         path: the folder or zip.
         hash: SHA-256 of its bundle.json, which holds the hashes of all other files: the bundle's identity.
         facts: the content of bundle.json.
-        name, synthetic, views, generators_seen, licence_chain: see `write_bundle`.
+        name, synthetic, views, generators_seen, licence_chain, precision: see `write_bundle`.
+        n_bytes: size of all its files.
+        abstention: limits beyond which files are not judged; empty where none were learnt.
+        signature: the DSSE envelope that was signed over it, or None; see `signed_by`.
         calibration, operating_points, scope: what verdicts rest on.
         card: the model card, Markdown.
     """
@@ -183,6 +206,15 @@ class Bundle:
             }
         )
         self.card = files[CARD].decode()
+        self.n_bytes = sum(map(len, files.values()))
+        self.precision: str = facts.get("precision", "fp32")
+        learnt = facts.get("abstention")
+        self.abstention = (
+            AbstentionLimits.from_dict(learnt)
+            if learnt
+            else AbstentionLimits(modality=facts["modality"]["name"], missing="a bundle of version 1 has none")
+        )
+        self.signature = _envelope(path, files, self.hash)
         self._detector: bytes | None = files[DETECTOR]
         self._graphs = {name: content for name, content in files.items() if name.startswith(f"{FINDER}/")}
         self._threads = threads
@@ -190,6 +222,7 @@ class Bundle:
         self._remote = remote
         self._session: Any = None
         self._modality: Modality | None = None
+        self._guarded: Modality | None = None
         self._unpacked: tempfile.TemporaryDirectory[str] | None = None
 
     def __repr__(self) -> str:
@@ -209,6 +242,7 @@ class Bundle:
         threads: int | None = None,
         provider: str = CPU,
         remote: str | None = None,
+        key: str | Path | None = None,
     ) -> "Bundle":
         """Read a folder or zip and verify every file of it.
 
@@ -218,6 +252,7 @@ class Bundle:
             threads: onnxruntime threads; at most four of those available by default.
             provider: onnxruntime execution provider.
             remote: address of the same graph on an inference server (`kserve.RemoteModel`), which then predicts.
+            key: a public key, PEM: refuse a bundle that it did not sign.
 
         Raises:
             BundleError: a missing, extra or altered file, an unknown key or schema version, by name.
@@ -232,7 +267,32 @@ class Bundle:
                 f"{place} is bundle {bundle.hash}, not {sha256}",
                 hint="fetch the bundle that was agreed on, or its new hash",
             )
+        if key is not None:
+            bundle.require_signature(key)
         return bundle
+
+    def signed_by(self, key: "PublicKey") -> bool:
+        """Whether this key signed this very bundle."""
+        return self.signature is not None and self.signature.signed_by(key)
+
+    def require_signature(self, key: str | Path) -> None:
+        """Raises BundleError unless the public key in a file signed this bundle; SealError where that is no key."""
+        from deepassay.screening.envelope import SealError, read_public_key
+
+        try:
+            public = read_public_key(Path(key).read_bytes(), str(key))
+        except OSError as error:
+            raise SealError(f"{key}: no readable key ({error.strerror})", hint="give the maker's .pub file") from error
+        if self.signature is None:
+            raise BundleError(
+                f"{self.path} is not signed, and a signature by {public.keyid[:12]} was asked for",
+                hint="ask its maker for the signed bundle; with `deepassay bundle sign` a maker signs one",
+            )
+        if not self.signed_by(public):
+            raise BundleError(
+                f"{self.path} is not signed by key {public.keyid[:12]} ({key})",
+                hint="somebody else signed it, or the signature was altered; ask its maker for the key or the bundle",
+            )
 
     def operating_point(self, name: str) -> OperatingPoint:
         """One operating point. Raises BundleError where the bundle has none of that name, listing those it has."""
@@ -241,12 +301,29 @@ class Bundle:
                 return point
         names = ", ".join(point.name for point in self.operating_points)
         raise BundleError(
-            f"{self.path} has no operating point {name!r}",
+            f"{self.path} has no operating point {name!r}{self._too_few(name)}",
             hint=f"use one of {names}" if names else "it has none at all: export it again with dev data",
         )
 
-    def modality(self) -> Modality:
+    def _too_few(self, name: str) -> str:
+        """Why an operating point of a name like bpcer_0.1 is not there, where the rule of 3 is the reason."""
+        rate = re.fullmatch(r"bpcer_(\d+(?:\.\d+)?)", name)
+        if rate is None or not self.operating_points or not 0 < float(rate[1]) < 100:
+            return ""
+        have = min(min(point.n_real, point.n_clusters) for point in self.operating_points)
+        need = math.ceil(300 / float(rate[1]) - 1e-9)
+        return (
+            f": such a false-alarm rate needs at least {need} independent real dev files (rule of 3), and there were "
+            f"{have}"
+            if have < need
+            else ""
+        )
+
+    def modality(self, *, limits: bool = True) -> Modality:
         """What turns files into views, rebuilt from the contract and the bundle's own finder graphs; built once.
+
+        Args:
+            limits: refuse files beyond the abstention limits, with status out_of_scope, once they are scored.
 
         Raises:
             BundleError: this version of the package would prepare other views than those the bundle was calibrated on.
@@ -263,7 +340,9 @@ class Bundle:
                     hint="screen with the version named under provenance in bundle.json, or export the bundle again",
                 )
             self._modality = modality
-        return self._modality
+            self._guarded = guarded(modality, self.abstention) if self.abstention else modality
+        assert self._guarded is not None
+        return self._guarded if limits else self._modality
 
     def predict(self, data: np.ndarray, batch_size: int = 32) -> np.ndarray:
         """Logits (n,) float64 of views (n, *input_shape), uncalibrated, higher = more likely fake.
@@ -314,6 +393,39 @@ class Bundle:
         with atomic_path(path) as temporary:
             _write_zip(temporary, files)
         return Path(path)
+
+    def sign(self, key: str | Path) -> "Bundle":
+        """Put a signature beside the facts, in place of any before, and return the bundle anew; its hash stays.
+
+        The signature is Ed25519 over an in-toto statement of the hash of bundle.json, in a DSSE envelope. The same key
+        always gives the same bytes.
+
+        Args:
+            key: file of a private key (`deepassay seal keygen`).
+
+        Raises:
+            SealError: no such key. BundleError: the bundle was altered since it was loaded.
+        """
+        from deepassay.screening.envelope import read_key, wrap
+
+        files = _read(self.path)
+        _verify(self.path, files)
+        if sha256_bytes(files[FACTS]) != self.hash:
+            raise BundleError(f"{self.path}: {FACTS} was altered since it was loaded", hint=_AGAIN)
+        statement = {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": FACTS, "digest": {"sha256": self.hash}}],
+            "predicateType": "urn:deepassay:bundle:1",
+            "predicate": {"name": self.name, "modality": self.modality_name, "precision": self.precision},
+        }
+        payload = json.dumps(statement, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+        files[SIGNATURE] = (json.dumps(wrap(payload, read_key(key)), sort_keys=True, indent=1) + "\n").encode()
+        if self.path.is_dir():
+            write_bytes(self.path / SIGNATURE, files[SIGNATURE])
+        else:
+            with atomic_path(self.path) as temporary:
+                _write_zip(temporary, files)
+        return Bundle.load(self.path, sha256=self.hash)
 
     def _graph_folder(self) -> Path:
         """A folder with the verified finder graphs; always our own copy, so that nobody can change them in between."""
@@ -459,7 +571,7 @@ def _check_names(place: Path, sizes: Sequence[tuple[str, int]]) -> None:
         if name.casefold() in seen:
             raise BundleError(f"{place}: {name} occurs twice", hint=_AGAIN)
         seen.add(name.casefold())
-        if size > (MAX_TEXT_BYTES if name in (FACTS, SUMS, CARD) else MAX_BYTES):
+        if size > (MAX_TEXT_BYTES if name in (FACTS, SUMS, CARD, SIGNATURE) else MAX_BYTES):
             raise BundleError(f"{place}: {name} has {size} bytes, more than a bundle may", hint=_AGAIN)
     if len(sizes) > MAX_FILES or sum(size for _, size in sizes) > MAX_BYTES:
         raise BundleError(f"{place}: more files or bytes than a bundle may have", hint=_AGAIN)
@@ -473,7 +585,7 @@ def _verify(place: Path, files: Mapping[str, bytes]) -> dict[str, Any]:
                 f"{place}: {name} is missing", hint="give the folder or zip that `deepassay export` wrote"
             )
     recorded = _recorded(place, files[SUMS])
-    missing, extra = sorted(set(recorded) - set(files)), sorted(set(files) - set(recorded) - {SUMS})
+    missing, extra = sorted(set(recorded) - set(files)), sorted(set(files) - set(recorded) - {SUMS, SIGNATURE})
     if missing:
         raise BundleError(f"{place}: {missing[0]} is missing", hint=_AGAIN)
     if extra:
@@ -505,6 +617,23 @@ def _recorded(place: Path, sums: bytes) -> dict[str, str]:
     return out
 
 
+def _envelope(place: Path, files: Mapping[str, bytes], digest: str) -> "Envelope | None":
+    """The signature beside the facts, which must be of these very facts; by whom is for `signed_by` to say."""
+    if SIGNATURE not in files:
+        return None
+    from deepassay.screening.envelope import SealError, unwrap
+
+    try:
+        envelope = unwrap(files[SIGNATURE], f"{place}: {SIGNATURE}")
+        subjects = json.loads(envelope.payload)["subject"]
+        if subjects != [{"name": FACTS, "digest": {"sha256": digest}}]:
+            raise ValueError("it is of another bundle")
+    except (SealError, ValueError, KeyError, TypeError, RecursionError) as error:
+        text = error.message if isinstance(error, SealError) else str(error)
+        raise BundleError(f"{place}: {SIGNATURE} cannot be used ({text})", hint=_AGAIN) from error
+    return envelope
+
+
 def _parse(place: Path, content: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         out = dict(pairs)
@@ -516,10 +645,10 @@ def _parse(place: Path, content: bytes) -> dict[str, Any]:
         facts = json.loads(content, object_pairs_hook=unique)
         if not isinstance(facts, dict):
             raise ValueError("not an object")
-        if facts.get("schema") != SCHEMA or facts.get("schema_version") != SCHEMA_VERSION:
+        if facts.get("schema") != SCHEMA or facts.get("schema_version") not in READS:
             raise BundleError(
                 f"{place}: {FACTS} has schema {facts.get('schema')!r} version {facts.get('schema_version')!r}; "
-                f"this version reads {SCHEMA} version {SCHEMA_VERSION}",
+                f"this version reads {SCHEMA} version {' and '.join(READS)}",
                 hint="use the version of deepassay that wrote it, or export it again",
             )
         if _canonical(facts) != content:
@@ -573,16 +702,18 @@ _SCOPE: dict[str, Callable[[Any], Any]] = {
 }
 _FACTS: dict[str, Callable[[Any], Any]] = {
     "schema": lambda v: v == SCHEMA,
-    "schema_version": lambda v: v == SCHEMA_VERSION,
+    "schema_version": lambda v: v in READS,
     "name": lambda v: _text(v) and v,
     "architecture": _text,
     "created": _text,
     "synthetic": lambda v: isinstance(v, bool),
     "modality": lambda v: _record(v, _MODALITY, "modality"),
+    "precision": lambda v: v in PRECISIONS,
     "views": lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0,
     "pooling": _text,
     "calibration": lambda v: isinstance(v, dict) and Calibration.from_dict(v),
     "operating_points": lambda v: isinstance(v, list) and all(OperatingPoint.from_dict(point) for point in v),
+    "abstention": lambda v: isinstance(v, dict) and _limits(v),
     "scope": lambda v: _record(v, _SCOPE, "scope"),
     "generators_seen": _texts,
     "licence_chain": _links,
@@ -590,6 +721,14 @@ _FACTS: dict[str, Callable[[Any], Any]] = {
     "provenance": lambda v: isinstance(v, dict),
     "files": _hashes,
 }
+
+
+_SINCE_2 = ("precision", "abstention")
+
+
+def _limits(value: dict[str, Any]) -> bool:
+    AbstentionLimits.from_dict(value)
+    return True
 
 
 def _record(value: Any, known: Mapping[str, Callable[[Any], Any]], where: str) -> bool:
@@ -610,7 +749,11 @@ def _record(value: Any, known: Mapping[str, Callable[[Any], Any]], where: str) -
 def _check_facts(facts: Mapping[str, Any], place: str) -> None:
     """Refuse unknown or missing keys, wrong types, and parts that do not belong together. Raises BundleError."""
     with _naming(place):
-        _record(dict(facts), _FACTS, "")
+        old = facts["schema_version"] == "1"
+        _record(dict(facts), {k: v for k, v in _FACTS.items() if not (old and k in _SINCE_2)}, "")
+        limits = facts.get("abstention")
+        if limits is not None and limits["modality"] != facts["modality"]["name"]:
+            raise ValueError("the abstention limits are of another modality")
         points = facts["operating_points"]
         if len({point["name"] for point in points}) != len(points):
             raise ValueError("two operating points have the same name")

@@ -1,4 +1,4 @@
-"""`deepassay bundle`: show what a bundle says of itself, verify it, and compare two on the same files."""
+"""`deepassay bundle`: show what a bundle says of itself, verify and sign it, compare two on the same files."""
 
 import argparse
 import json
@@ -14,7 +14,9 @@ exit codes: 0 done; 1 with diff, at least one decision differs; 2 a bundle is re
 
 examples:
   deepassay bundle show face.zip
-  deepassay bundle verify face.zip --sha256 9f2c...
+  deepassay bundle verify face.zip --sha256 9f2c... --key maker.pub --commercial
+  deepassay bundle sign face.zip --key maker.key
+  deepassay bundle schema > bundle.schema.json
   deepassay bundle diff old.zip new.zip inbox/ --format jsonl
 """
 
@@ -29,6 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify = actions.add_parser("verify", help="every file unaltered and known, graphs that open, views as calibrated")
     verify.add_argument("bundle", metavar="B")
     verify.add_argument("--sha256", metavar="HASH", help="the only bundle that is accepted")
+    verify.add_argument("--key", metavar="FILE", help="public key: refuse a bundle that it did not sign")
+    verify.add_argument(
+        "--commercial", action="store_true", help="refuse a licence chain with a non-commercial or unknown link"
+    )
+    sign = actions.add_parser("sign", help="put an Ed25519 signature into it; its identity stays")
+    sign.add_argument("bundle", metavar="B")
+    sign.add_argument("--key", required=True, metavar="FILE", help="private key (`deepassay seal keygen`)")
+    actions.add_parser("schema", help="print the JSON Schema of bundle.json")
     diff = actions.add_parser("diff", help="two bundles on the same files: whose decision flips")
     diff.add_argument("old", metavar="OLD")
     diff.add_argument("new", metavar="NEW")
@@ -40,11 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Do what the action says; returns the exit code that `EPILOG` describes."""
-    return {"show": _show, "verify": _verify, "diff": _diff}[args.action](args)
+    verbs = {"show": _show, "verify": _verify, "sign": _sign, "schema": _schema, "diff": _diff}
+    return verbs[args.action](args)
 
 
 def _show(args: argparse.Namespace) -> int:
     from deepassay.screening.bundle import FACTS, Bundle
+    from deepassay.screening.card import needed, refused_targets
     from deepassay.screening.site import flags_right
 
     bundle = Bundle.load(args.bundle)
@@ -63,10 +75,12 @@ def _show(args: argparse.Namespace) -> int:
     if not bundle.calibration.informative:
         lines.append(f"  WARNING    {bundle.calibration.warning}")
     lines += [
+        f"  precision  {bundle.precision}",
         f"  judges     {', '.join(bundle.scope.media)}; up to {bundle.views} views per file; {facts['pooling']}",
         f"  scope      {bundle.scope.statement}",
         *(f"  not for    {text}" for text in bundle.scope.not_for),
-        *(f"  abstains   {key}: {value}" for key, value in bundle.scope.limits.items()),
+        *(f"  limits     {key}: {value}" for key, value in bundle.scope.limits.items()),
+        *_abstains(bundle.abstention),
         f"  fakes seen {', '.join(bundle.generators_seen) or 'none'}",
         "",
         "operating points (flag from this llr on; fixed on development data):",
@@ -79,6 +93,15 @@ def _show(args: argparse.Namespace) -> int:
         )
         right = ", ".join(f"{100 * share:.1f} % at {rate}" for rate, share in flags_right(point.target_bpcer).items())
         lines.append(f"  {'':<10} of its flags at most this share is right, by how common fakes are: {right}")
+    for target in refused_targets([point.to_dict() for point in bundle.operating_points]):
+        lines.append(
+            f"  bpcer_{100 * target:<6.10g} REFUSED by the rule of 3: needs {needed(target)} independent real dev files"
+        )
+    if bundle.signature is None:
+        lines.append("not signed")
+    else:
+        keys = ", ".join(keyid[:12] for keyid, _ in bundle.signature.signatures)
+        lines.append(f"signed, it says by key {keys}: check with `deepassay bundle verify --key`")
     lines += ["", "licences:"]
     lines += [f"  {link['name']}: {link['licence']}" for link in bundle.licence_chain]
     lines += ["", "trained, selected and calibrated on (manifest hashes):"]
@@ -91,16 +114,59 @@ def _printable(line: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in line)
 
 
+def _abstains(limits: Any) -> list[str]:
+    if not limits:
+        return [f"  abstains   by the view contract only: {limits.missing or 'no limit was learnt'}"]
+    out = [f"  abstains   {one.name} below {one.least:.3g} (least on dev {one.dev_least:.3g})" for one in limits.limits]
+    if limits.distance is not None:
+        far = limits.distance
+        out.append(f"  abstains   distance from dev files above {far.most:.3g} (largest on dev {far.dev_most:.3g})")
+    return out
+
+
 def _verify(args: argparse.Namespace) -> int:
     from deepassay.screening.bundle import Bundle
+    from deepassay.screening.schema import check_schema
 
-    bundle = Bundle.load(args.bundle, sha256=args.sha256)
+    bundle = Bundle.load(args.bundle, sha256=args.sha256, key=args.key)
+    check_schema(bundle.facts, args.bundle)
     bundle.check()
     bundle.modality()
+    if args.commercial:
+        from deepassay.corpora.ledger import judge_licence, refuse_non_commercial
+
+        # A chain may say yes of a licence whose own words say no: believed are the words.
+        closed = {"no": "no (its own words)"}
+        refuse_non_commercial(
+            {**link, "commercial": closed.get(judge_licence(link["licence"]), link.get("commercial", "unknown"))}
+            for link in bundle.licence_chain
+        )
     print(f"{args.bundle}: valid, {len(bundle.facts['files'])} files unaltered, graph opens, views as calibrated")
     print(f"  identity {bundle.hash}")
-    if args.sha256 is None:
+    if args.commercial:
+        print(f"  commercial use: allowed by each of {len(bundle.licence_chain)} links of the licence chain")
+    if args.key is not None:
+        print(f"  signed by the key in {args.key}")
+    elif bundle.signature is not None:
+        print("  it carries a signature that was not checked: give its maker's public key with --key")
+    elif args.sha256 is None:
         print("  hashes inside show damage; to show exchange, compare the identity with the one its maker published")
+    return 0
+
+
+def _sign(args: argparse.Namespace) -> int:
+    from deepassay.screening.bundle import SIGNATURE, Bundle
+
+    bundle = Bundle.load(args.bundle).sign(args.key)
+    assert bundle.signature is not None
+    print(f"{args.bundle}: signed by key {bundle.signature.signatures[0][0]}, in {SIGNATURE}; identity {bundle.hash}")
+    return 0
+
+
+def _schema(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    print(Path(__file__).with_name("bundle.schema.json").read_text(encoding="utf-8"), end="")
     return 0
 
 

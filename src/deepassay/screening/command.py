@@ -82,6 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--journal-names", action="store_true", help="file names in the journal as they are, not as salted hashes"
     )
+    parser.add_argument(
+        "--ignore-limits", action="store_true", help="judge files beyond the bundle's abstention limits too, and say so"
+    )
+    parser.add_argument("--signed-by", metavar="KEY", help="public key, PEM: refuse a bundle that it did not sign")
     parser.add_argument("--fail-on-fake", action="store_true", help="exit with 4 where a file was flagged")
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary on standard error")
 
@@ -125,6 +129,8 @@ def main(args: argparse.Namespace) -> int:
         "threads": args.threads,
         "site": args.site,
         "remote": remotes(args.remote),
+        "limits": not args.ignore_limits,
+        "key": args.signed_by,
     }
     writer = {"jsonl": _json_line, "csv": _csv_line, "table": _table_line}[args.format]
     decisions, statuses = Counter[str](), Counter[str]()
@@ -224,6 +230,7 @@ def _settings_hash(settings: dict) -> str:
     from deepassay.screening.bundle import Bundle
 
     rest = {key: settings[key] for key in ("operating_point", "views", "prior")}
+    rest["limits"] = settings.get("limits", True)
     site = [sha256_file(path) for path in settings["site"]]
     return fingerprint({**rest, "bundles": [Bundle.load(path).hash for path in settings["bundles"]], "site": site})
 

@@ -85,9 +85,11 @@ class Screener:
         threads: onnxruntime threads for bundles given by path.
         site: site rules (`deepassay calibrate`), at most one per bundle, that decide in place of its operating point.
         remote: modality -> address of its graph on an inference server, for bundles given by path (`kserve`).
+        limits: abstain beyond the limits that a bundle learnt on dev (`abstention`); without them a verdict says so.
+        key: a public key, PEM: every bundle must be signed by it.
 
     Raises:
-        BundleError: a bundle that is refused, or lacks the operating point.
+        BundleError: a bundle that is refused, is not signed by the key, or lacks the operating point.
         ConfigError: no bundle, two of one modality, a prior outside (0, 1), or a site rule of another bundle.
     """
 
@@ -101,6 +103,8 @@ class Screener:
         threads: int | None = None,
         site: Sequence[SiteRule | str | Path] = (),
         remote: Mapping[str, str] | None = None,
+        limits: bool = True,
+        key: str | Path | None = None,
     ) -> None:
         if prior is not None and not 0 < prior < 1:
             raise ConfigError(f"prior {prior}", hint="give the probability of fake, between 0 and 1, such as 0.01")
@@ -118,6 +122,8 @@ class Screener:
         if not self._bundles:
             raise ConfigError("no bundle", hint="name one: --bundle runs/<name>/bundle")
         for bundle in self._bundles.values():  # what is wrong with a bundle shows now, not in the middle of a batch
+            if key is not None:
+                bundle.require_signature(key)
             bundle.check()
             bundle.modality()
         strange = sorted(set(remote or {}) - set(self._bundles))
@@ -130,6 +136,7 @@ class Screener:
         self._rule = operating_point
         self._views = views
         self._prior = prior
+        self._limits = limits
 
     def screen(self, path: str | Path) -> list[Verdict]:
         """Verdicts on one file: one for an image or sound, one per modality that can be judged for a video.
@@ -179,7 +186,9 @@ class Screener:
         if media not in bundle.scope.media:
             reason = f"the bundle's scope is {', '.join(bundle.scope.media)}; {media} is outside it"
             return self._verdict(path, media, bundle, FileScore(status=Status.OUT_OF_SCOPE, reason=reason), begin)
-        outcome = score_file(bundle.modality(), bundle.predict, path, views=self._views or bundle.views)
+        outcome = score_file(
+            bundle.modality(limits=self._limits), bundle.predict, path, views=self._views or bundle.views
+        )
         return self._verdict(path, media, bundle, outcome, begin)
 
     def _abstain(self, path: str | Path, media: str | None, status: Status, reason: str, begin: float) -> Verdict:
@@ -252,6 +261,8 @@ class Screener:
                 f"{point.name} rests on {rests}, fewer than the "
                 f"{math.ceil(3 / point.target_bpcer - 1e-9)} that such a false-alarm rate needs (rule of 3)"
             )
+        if bundle.abstention and not self._limits:
+            out.append("the bundle's abstention limits were not asked: the file may be unlike any that it was fixed on")
         if self._views is not None and self._views != bundle.views:
             most = "every view" if bundle.views >= EVERY else str(bundle.views)
             out.append(f"at most {self._views} views per file, and the threshold was fixed with {most}")

@@ -465,6 +465,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--remote", action="append", default=[], metavar="MODALITY=URL", help="graph on an inference server, see screen"
     )
+    parser.add_argument("--signed-by", metavar="KEY", help="public key, PEM: refuse a bundle that it did not sign")
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     parser.add_argument("--port", type=int, default=8080, help="default: %(default)s")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="files judged at a time (default: 1)")
@@ -496,6 +497,7 @@ def main(args: argparse.Namespace) -> int:
             "operating_point": args.operating_point,
             "site": args.site,
             "remote": remotes(args.remote),
+            "key": args.signed_by,
         },
         workers=args.workers,
         queue=args.queue,
