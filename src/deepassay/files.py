@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic writes, hashes, canonical JSON and the user's cache folder."""
+"""Files that are either whole or absent: atomic writes, hashes, canonical JSON, free space, the cache folder."""
 
 import hashlib
 import json
@@ -100,6 +100,27 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write indented JSON atomically; NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_space(folder: str | os.PathLike[str], needed: float, *, what: str, hint: str = "") -> None:
+    """Refuse work that the disk cannot hold, before it begins.
+
+    Args:
+        folder: where it will be written; it need not be there yet.
+        needed: bytes. what: that will be written, for the message. hint: what else than freeing space would help.
+
+    Raises:
+        AssayError: less is free.
+    """
+    place = Path(folder).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise AssayError(
+            f"{folder}: about {needed / 1e9:.2f} GB are needed for {what}, and {free / 1e9:.2f} GB are free",
+            hint=f"free some space{', ' + hint if hint else ', or use another disk'}; finished work is kept",
+        )
 
 
 def cache_folder() -> Path:

@@ -26,6 +26,7 @@ from deepassay.errors import (
 from deepassay.files import fingerprint
 from deepassay.labels import Status, Unusable
 from deepassay.modality.views import EVERY, EvenViews, Guarded, Modality, Streams, Views
+from deepassay.processes import die_with_parent
 
 if TYPE_CHECKING:  # screening scores single files through this module and must start quickly, without Arrow
     from concurrent.futures import Executor, Future
@@ -491,6 +492,7 @@ _adopted: list[Any] = []
 
 
 def _adopt(modality: Modality, store: PreparedSource | None) -> None:
+    die_with_parent()
     _adopted[:] = [modality, store]
 
 

@@ -24,6 +24,7 @@ from deepassay.files import atomic_path, fingerprint, sha256_file, write_json
 from deepassay.labels import Status, Unusable
 from deepassay.manifest import Manifest, Sample
 from deepassay.modality.views import Modality, Views
+from deepassay.processes import die_with_parent
 
 SCHEMA_VERSION = "1"
 ENCODINGS = ("raw", "png", "jpeg")
@@ -130,6 +131,7 @@ def _prepare_one(sample: Sample, root: Path, modality: Modality, encoding: _Enco
 
 def _work(connection: Connection, modality: Modality, root: Path, encoding: _Encoding) -> None:
     """Body of a worker process: samples in, records out, until the parent closes the line."""
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection.send("ready")
     while True:

@@ -16,8 +16,9 @@ from deepassay.augment.none import NoAugment
 from deepassay.augment.voice import VoiceAugment
 from deepassay.errors import ConfigError, LeakError, ManifestError
 from deepassay.labels import FAKE, REAL
+from deepassay.manifest import Sample
 from deepassay.store import prepare_store
-from deepassay.training.data import EpochOrder, ViewsDataModule
+from deepassay.training.data import ViewsDataModule
 from deepassay.training.randomness import sample_rng, stable_seed
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -132,49 +133,6 @@ def test_dev_views_are_even_and_every_sample_comes_once(parts):
     np.testing.assert_array_equal(seen[3], expected)
 
 
-def uneven(n_real: int, generators: dict[str, int]):
-    base = list(write_uneven(n_real, generators))
-    return base
-
-
-def write_uneven(n_real, generators):
-    from deepassay.manifest import Sample
-
-    for i in range(n_real):
-        yield Sample(sample_id=f"r{i}", path="x", media="audio", modality="voice", label=0)
-    for name, n in generators.items():
-        for i in range(n):
-            yield Sample(sample_id=f"{name}{i}", path="x", media="audio", modality="voice", label=1, generator=name)
-
-
-def test_balanced_epochs():
-    samples = uneven(90, {"a": 8, "b": 2})
-    plain = EpochOrder(samples, balance="none", seed=0)
-    assert sorted(d.index for d in plain.order(0)) == list(range(100))
-    by_label = EpochOrder(samples, balance="label", seed=0).order(0)
-    assert Counter(samples[d.index].label for d in by_label) == {0: 50, 1: 50}
-    times = Counter(d.index for d in by_label if d.index >= 90)
-    assert set(times.values()) == {5}  # no fake comes again before all have come
-    assert len({(d.index, d.repeat) for d in by_label}) == 100  # and each time with randomness of its own
-    by_generator = EpochOrder(samples, balance="generator", seed=0).order(0)
-    assert Counter(samples[d.index].generator for d in by_generator) == {"": 50, "a": 25, "b": 25}
-    assert by_label != EpochOrder(samples, balance="label", seed=0).order(1)
-    with pytest.raises(ConfigError, match="balance is"):
-        EpochOrder(samples, balance="luck", seed=0)
-
-
-def test_ranks_share_one_epoch():
-    samples = uneven(5, {"a": 6})
-    order = EpochOrder(samples, balance="none", seed=0)
-    whole = order.order(0)
-    shares = []
-    for rank in range(3):
-        order.rank, order.ranks = rank, 3
-        shares.append(list(order))
-        assert len(shares[-1]) == len(order) == 4
-    assert {d for share in shares for d in share} == set(whole)
-
-
 def test_randomness_is_a_function_of_its_names():
     assert stable_seed("a", 1) == stable_seed("a", 1) != stable_seed("a", 2)
     assert stable_seed("a", 12) != stable_seed("a1", 2)
@@ -270,7 +228,7 @@ def test_given_and_forged_fakes_share_a_batch_as_asked(faces):
         forged += int(((batch.label == 1) & ~unknown).sum())
     assert (forged, given) == (6, 6)
     plain = ViewsDataModule(**faces, forge=Marking())
-    assert plain.train_set[next(iter(plain.order))][3] is None  # masks only where they are asked for
+    assert plain.train_set[plain.order.order(0)[0]][3] is None  # masks only where they are asked for
 
 
 def test_both_halves_of_a_pair_are_augmented_by_the_same_draws(faces):
@@ -328,7 +286,18 @@ def test_partners_look_alike(tmp_path):
         def views(self, sample_id):
             return float(sample_id[1:])
 
-    samples = [replace(s, source_id=s.sample_id, subjects=(s.sample_id,)) for s in uneven(60, {})]
+    samples = [
+        Sample(
+            sample_id=f"r{i}",
+            path="x",
+            media="audio",
+            modality="voice",
+            label=0,
+            source_id=f"r{i}",
+            subjects=(f"r{i}",),
+        )
+        for i in range(60)
+    ]
     partners = _Partners(samples, Numbers(), Described(needs_partner=True), nearest=3)
     away = [abs(partners.pick(30, np.random.default_rng(i)) - 30) for i in range(40)]
     assert set(away) == {1, 2}  # three nearest of all: two at one step, one at two
@@ -357,22 +326,6 @@ def test_contradicting_forge_settings_are_refused(faces):
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=message):
             ViewsDataModule(**faces, **options)
-
-
-def test_ranks_share_forged_epochs_without_tearing_pairs():
-    samples = uneven(5, {"a": 6})
-    order = EpochOrder(samples, balance="label", seed=0, forge_share=0.5, length=20)
-    whole = order.units(0)
-    assert sum(len(u) == 1 for u in whole) == 5
-    assert all((len(u) == 1) == u[0].forged and samples[u[0].index].label == REAL for u in whole)
-    assert all(samples[u[1].index].label == FAKE for u in whole if len(u) == 2)
-    shares = []
-    for rank in range(3):
-        order.rank, order.ranks = rank, 3
-        shares.append(list(order.share()))
-        assert len(shares[-1]) == 4
-        assert len(order) == 8
-    assert {u for share in shares for u in share} == set(whole)
 
 
 def test_windows_of_a_partly_fake_recording_are_fake_where_it_is(tmp_path):

@@ -29,6 +29,10 @@ class WeightedBCE(nn.Module):
         self.fake_weight = fake_weight
         self.label_smoothing = label_smoothing
 
+    def weight_sum(self, label: Tensor) -> Tensor:
+        """Sum of the weights of labels (n,): what ranks with different labels weight their means by."""
+        return torch.where(label > 0.5, self.fake_weight, self.real_weight).double().sum()
+
     def per_view(self, logit: Tensor, label: Tensor) -> Tensor:
         """Unweighted loss of each view: logit (n,) and label (n,) in {0, 1} -> (n,)."""
         target = label * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
@@ -36,7 +40,7 @@ class WeightedBCE(nn.Module):
 
     def forward(self, output: DetectorOutput, label: Tensor) -> Tensor:
         """Detector output and labels (n,) in {0, 1} -> scalar."""
-        logit = output.logit.float()
+        logit = output.logit if output.logit.dtype == torch.float64 else output.logit.float()
         label = label.to(logit.dtype)
         weight = torch.where(label > 0.5, self.fake_weight, self.real_weight)
         return (weight * self.per_view(logit, label)).sum() / weight.sum()

@@ -12,8 +12,11 @@ ALLOWED_TARGETS = ("deepassay", "torch", "timm", "lightning", "torchvision", "tr
 # What may differ between two runs that are the same experiment: names, places, how many hands do the work, and which
 # findings of the audit are gone on with (kept in audit.json).
 VOLATILE = frozenset(
-    {"name", "folder", "logger", "then", "workers", "progress", "resume", "store_folder", "root", "audit"}
-)
+    {"name", "folder", "logger", "then", "workers", "progress", "resume", "store_folder", "root", "audit",
+     "num_nodes", "strategy", "save_minutes", "save_steps", "loader_timeout_s"}
+)  # fmt: skip
+# Part of the fingerprint, and yet a run may go on with others: a cluster gives what it has.
+ELASTIC = frozenset({"accelerator", "devices", "num_workers"})
 
 
 def locate(target: str) -> Any:
@@ -82,12 +85,12 @@ def build(node: Any, **extra: Any) -> Any:
     return node
 
 
-def stable(node: Any) -> Any:
+def stable(node: Any, without: frozenset[str] = VOLATILE) -> Any:
     """The config without what may differ between two runs of the same experiment."""
     if isinstance(node, Mapping):
-        return {str(key): stable(value) for key, value in node.items() if key not in VOLATILE}
+        return {str(key): stable(value, without) for key, value in node.items() if key not in without}
     if isinstance(node, list | tuple):
-        return [stable(item) for item in node]
+        return [stable(item, without) for item in node]
     return node
 
 

@@ -13,7 +13,7 @@ from deepassay.errors import ConfigError
 from deepassay.files import write_json, write_text
 from deepassay.manifest import Manifest
 from deepassay.modality.views import Modality
-from deepassay.pipelines.build import build, config_fingerprint, stable
+from deepassay.pipelines.build import ELASTIC, VOLATILE, build, config_fingerprint, stable
 from deepassay.provenance import collect
 from deepassay.store import Store
 
@@ -41,8 +41,9 @@ class RunFolder:
                 raise ConfigError(
                     f"{path} already holds a run", hint="choose another name=..., or resume=true to go on with this one"
                 )
-            if config_fingerprint(before) != mark:
-                differing = sorted(_differences(stable(before), stable(config)))
+            same = VOLATILE | ELASTIC
+            if config_fingerprint(before) != mark and stable(before, same) != stable(config, same):
+                differing = sorted(_differences(stable(before, same), stable(config, same)))
                 raise ConfigError(
                     f"{path} holds a run with another configuration (differs in {', '.join(differing[:6])})",
                     hint="choose another name=..., or remove that folder",

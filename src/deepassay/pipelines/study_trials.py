@@ -19,6 +19,7 @@ from deepassay.files import write_json
 from deepassay.modality.views import Modality
 from deepassay.pipelines.build import build, config_fingerprint
 from deepassay.pipelines.folder import RunFolder
+from deepassay.processes import die_with_parent
 from deepassay.provenance import code_identity
 from deepassay.scores import ScoreTable
 
@@ -123,7 +124,7 @@ def run_jobs(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     begin, out = time.monotonic(), {}
     failures: list[str] = []
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=die_with_parent)
     try:
         waiting = {pool.submit(function, *arguments): name for name, function, arguments in jobs}
         for done in as_completed(waiting):

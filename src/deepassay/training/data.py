@@ -1,26 +1,23 @@
 """ViewsDataModule: random views of labelled samples to train on, even views to choose on; nothing else gets in."""
 
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from deepassay.augment.forge import Forge, Forged
-from deepassay.errors import ConfigError, LeakError, ManifestError
+from deepassay.errors import AssayError, ConfigError, LeakError, ManifestError
 from deepassay.labels import FAKE, LABEL_WORDS, REAL, Status
 from deepassay.manifest import Manifest, Sample
 from deepassay.modality.views import Modality, Views
 from deepassay.store import Store
+from deepassay.training.order import Batches, DevBatches, Draw, make_order
 from deepassay.training.randomness import sample_rng, stable_seed
-
-BALANCES = ("none", "label", "generator", "generator_family", "corpus", "channel", "source_id")
 
 
 class Augment(Protocol):
@@ -39,56 +36,62 @@ class MaskedAugment(Augment, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """One entry of an epoch: which sample, in which epoch, for the how-many-eth time.
-
-    Args:
-        forged: make a pair of the (real) sample: itself and a fake of it.
-    """
-
-    index: int
-    epoch: int
-    repeat: int
-    forged: bool = False
-
-
-@dataclass(frozen=True, slots=True)
+# Plain classes and not data classes: Lightning takes those apart to convert their tensors.
 class TrainBatch:
     """Views (n, *shape) and labels (n,) of one epoch.
 
     Args:
         mask: (n, h, w) float32, the weight of what was blended in: 0 for real views, NaN where unknown (given fakes).
             None where no loss asked for masks.
+        void: it counts for nothing (see `order.Batches`).
     """
 
-    views: Tensor
-    label: Tensor
-    epoch: int
-    mask: Tensor | None = None
+    __slots__ = ("epoch", "label", "mask", "views", "void")
+
+    def __init__(
+        self, views: Tensor, label: Tensor, epoch: int, mask: Tensor | None = None, void: bool = False
+    ) -> None:
+        self.views, self.label, self.epoch, self.mask, self.void = views, label, epoch, mask, void
 
     def pin_memory(self) -> "TrainBatch":
         """For faster copies to a GPU."""
         mask = None if self.mask is None else self.mask.pin_memory()
-        return TrainBatch(self.views.pin_memory(), self.label.pin_memory(), self.epoch, mask)
+        return TrainBatch(self.views.pin_memory(), self.label.pin_memory(), self.epoch, mask, self.void)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "TrainBatch":
         """On another device."""
         views = self.views.to(device, non_blocking=non_blocking)
         mask = None if self.mask is None else self.mask.to(device, non_blocking=non_blocking)
-        return TrainBatch(views, self.label.to(device, non_blocking=non_blocking), self.epoch, mask)
+        label = self.label.to(device, non_blocking=non_blocking)
+        return TrainBatch(views, label, self.epoch, mask, self.void)
 
 
-@dataclass(frozen=True, slots=True)
 class DevBatch:
     """Views (n, *shape) of several samples; of each its position, number of views, and views without data."""
 
-    views: Tensor
-    members: tuple[tuple[int, int, Views], ...]
+    __slots__ = ("members", "views")
+
+    def __init__(self, views: Tensor, members: tuple[tuple[int, int, Views], ...]) -> None:
+        self.views, self.members = views, members
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "DevBatch":
         """On another device."""
         return DevBatch(self.views.to(device, non_blocking=non_blocking), self.members)
+
+
+class Fault:
+    """An error of a loader process on its way to the main one: torch would turn it into text and lose its hint."""
+
+    def __init__(self, error: AssayError) -> None:
+        self.error = error
+
+    def pin_memory(self) -> "Fault":
+        """Itself."""
+        return self
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "Fault":
+        """Raises the error."""
+        raise self.error
 
 
 def check_splits(train: Manifest, dev: Manifest, *, real_only: Collection[str] = ()) -> None:
@@ -157,7 +160,7 @@ def _usable(
     return kept, left
 
 
-Item = tuple[np.ndarray, np.ndarray, int, np.ndarray | None]  # views, labels, epoch, masks
+Item = tuple[np.ndarray, np.ndarray, Draw, np.ndarray | None]  # views, labels, draw, masks
 
 
 class _Partners:
@@ -226,8 +229,8 @@ def _forge_pair(
     return Forged(real, fake, blended)
 
 
-class _TrainSet(Dataset[Item]):
-    """Draw -> (views (k, *shape), labels (k,), epoch, masks (k, h, w) or None); a forged draw gives 2 k views."""
+class _TrainSet(Dataset[Item | Fault]):
+    """Draw -> (views (k, *shape), labels (k,), draw, masks (k, h, w) or None); a forged draw gives 2 k views."""
 
     def __init__(
         self, samples: Sequence[Sample], store: Store, modality: Modality, augment: Augment | None, k: int, seed: int,
@@ -241,7 +244,13 @@ class _TrainSet(Dataset[Item]):
         self.forge, self.masks = forge, masks
         self.partners = _Partners(samples, store, forge) if forge is not None and forge.needs_partner else None
 
-    def __getitem__(self, draw: Draw) -> Item:
+    def __getitem__(self, draw: Draw) -> Item | Fault:
+        try:
+            return self._item(draw)
+        except AssayError as error:
+            return Fault(error)
+
+    def _item(self, draw: Draw) -> Item:
         sample_id, label = self.ids[draw.index], self.labels[draw.index]
         rng = sample_rng(self.seed, draw.epoch, sample_id, draw.repeat)
         views = self.modality.draw(self.store.views(sample_id), self.k, rng)
@@ -251,7 +260,7 @@ class _TrainSet(Dataset[Item]):
         if self.min_fake_s is not None and self.segments[draw.index]:
             labels = self.modality.view_labels(views, label, self.segments[draw.index], self.min_fake_s)  # type: ignore
         data = views.data if self.augment is None else self.augment(views.data, rng)
-        return data, labels, draw.epoch, self._known(data, label) if self.masks else None
+        return data, labels, draw, self._known(data, label) if self.masks else None
 
     def _pair(self, draw: Draw, views: Views, rng: np.random.Generator) -> Item:
         assert self.forge is not None
@@ -265,22 +274,28 @@ class _TrainSet(Dataset[Item]):
         if self.masks:
             fake = pair.mask if pair.mask is not None else self._known(pair.fake, FAKE)
             mask = np.concatenate([self._known(pair.real, REAL), fake])
-        return data, np.repeat([REAL, FAKE], [len(pair.real), len(pair.fake)]), draw.epoch, mask
+        return data, np.repeat([REAL, FAKE], [len(pair.real), len(pair.fake)]), draw, mask
 
     def _known(self, data: np.ndarray, label: int) -> np.ndarray:
         """Masks (k, h, w) of views that nothing was blended into by a forge."""
         return np.full(data.shape[:-1], 0.0 if label == REAL else np.nan, np.float32)
 
 
-def _collate_train(items: list[Item]) -> TrainBatch:
+def _collate_train(found: list[Item | Fault]) -> TrainBatch | Fault:
+    items: list[Item] = []
+    for item in found:
+        if isinstance(item, Fault):
+            return item
+        items.append(item)
     views = np.concatenate([data for data, _, _, _ in items])
     label = np.concatenate([label for _, label, _, _ in items]).astype(np.int64)
     masks = [mask for _, _, _, mask in items if mask is not None]
     mask = torch.from_numpy(np.concatenate(masks)) if masks else None
-    return TrainBatch(torch.from_numpy(views), torch.from_numpy(label), items[0][2], mask)
+    draw = items[0][2]
+    return TrainBatch(torch.from_numpy(views), torch.from_numpy(label), draw.epoch, mask, draw.void)
 
 
-class _DevSet(Dataset[tuple[int, Views]]):
+class _DevSet(Dataset[tuple[int, Views] | Fault]):
     """Position -> (position, even views)."""
 
     def __init__(self, samples: Sequence[Sample], store: Store, modality: Modality, k: int) -> None:
@@ -291,8 +306,14 @@ class _DevSet(Dataset[tuple[int, Views]]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> tuple[int, Views]:
-        return index, self.modality.draw(self.store.views(self.ids[index]), self.k)
+    def __getitem__(self, index: int) -> tuple[int, Views] | Fault:
+        try:
+            return index, self._views(index)
+        except AssayError as error:
+            return Fault(error)
+
+    def _views(self, index: int) -> Views:
+        return self.modality.draw(self.store.views(self.ids[index]), self.k)
 
 
 class _ForgedDevSet(_DevSet):
@@ -313,137 +334,27 @@ class _ForgedDevSet(_DevSet):
     def __len__(self) -> int:
         return 2 * len(self.ids)
 
-    def __getitem__(self, index: int) -> tuple[int, Views]:
+    def _views(self, index: int) -> Views:
         number = index % len(self.ids)
-        _, views = super().__getitem__(number)
+        views = super()._views(number)
         rng = np.random.Generator(np.random.Philox(stable_seed("dev forge", self.seed, self.ids[number])))
         partner = None
         if self.partners is not None:
             other = self.ids[self.partners.pick(number, rng)]
             partner = self.modality.draw(self.store.views(other), self.k)
         pair = _forge_pair(self.forge, self.augment, views, partner, rng, False)
-        return index, replace(views, data=pair.real if index < len(self.ids) else pair.fake)
+        return replace(views, data=pair.real if index < len(self.ids) else pair.fake)
 
 
-def _collate_dev(items: list[tuple[int, Views]]) -> DevBatch:
+def _collate_dev(found: list[tuple[int, Views] | Fault]) -> DevBatch | Fault:
+    items: list[tuple[int, Views]] = []
+    for item in found:
+        if isinstance(item, Fault):
+            return item
+        items.append(item)
     data = np.concatenate([views.data for _, views in items])
     members = tuple((i, len(v), replace(v, data=np.zeros((len(v), 0), v.data.dtype))) for i, v in items)
     return DevBatch(torch.from_numpy(data), members)
-
-
-class EpochOrder(Sampler[Draw]):
-    """The order of one epoch, a function of (seed, epoch) alone; every rank takes its share of the same order.
-
-    An epoch consists of units that are never torn apart: one draw each, or, with a forge, a pair of a real and a fake:
-    a real sample with a fake made of it, or a real sample and a given fake.
-
-    Args:
-        samples: of the training set.
-        balance: "none" visits every sample once. "label" gives both classes half of the epoch. A column name gives
-            its values within each class equal shares too. Rare samples come several times, each time with other
-            views; no sample comes again before all of its group have come. With a forge both classes have half of
-            the epoch in any case.
-        length: entries per epoch; by default the number of samples, and with a forge of all pairs twice the number of
-            real samples.
-        forge_share: share of the fake half that is forged; None without a forge.
-    """
-
-    def __init__(
-        self, samples: Sequence[Sample], *, balance: str, seed: int, length: int | None = None,
-        forge_share: float | None = None,
-    ) -> None:  # fmt: skip
-        if balance not in BALANCES:
-            raise ConfigError(f"balance is {balance!r}", hint=f"use one of {list(BALANCES)}")
-        if forge_share is not None and balance == "none":
-            balance = "label"
-        self.seed, self.forge_share = seed, forge_share
-        self.unit = 1 if forge_share is None else 2
-        self.length = length or (2 * len(samples) if forge_share == 1 else len(samples))
-        self.length -= self.length % self.unit
-        self.groups: dict[int, dict[str, list[int]]] = {}
-        for index, sample in enumerate(samples):
-            side = 0 if balance == "none" else int(sample.label or 0)
-            cell = "" if balance in ("none", "label") else str(getattr(sample, balance))
-            self.groups.setdefault(side, {}).setdefault(cell, []).append(index)
-        self.epoch: Callable[[], int] = lambda: 0
-        self.rank, self.ranks = 0, 1
-
-    def order(self, epoch: int) -> list[Draw]:
-        """All draws of an epoch, for all ranks; a forged draw stands for two entries."""
-        return [draw for unit in self.units(epoch) for draw in unit]
-
-    def units(self, epoch: int) -> list[tuple[Draw, ...]]:
-        """All units of an epoch, for all ranks."""
-        rng = np.random.Generator(np.random.Philox(stable_seed("order", self.seed, epoch)))
-        if self.forge_share is None:
-            sides = sorted(self.groups)
-            shares = [self.length // len(sides) + (i < self.length % len(sides)) for i in range(len(sides))]
-            picked = [index for side, n in zip(sides, shares, strict=True) for index in self._pick(side, n, rng)]
-            return [(draw,) for draw in self._number(rng.permutation(np.array(picked, dtype=np.int64)), epoch)]
-        pairs = self.length // 2
-        forged = round(pairs * self.forge_share)
-        reals = np.array(self._pick(REAL, pairs, rng), dtype=np.int64)[rng.permutation(pairs)]
-        fakes = np.array(self._pick(FAKE, pairs - forged, rng), dtype=np.int64)
-        reals = self._number(reals, epoch)
-        given = self._number(rng.permutation(fakes), epoch)
-        units: list[tuple[Draw, ...]] = [(replace(draw, forged=True),) for draw in reals[:forged]]
-        units += list(zip(reals[forged:], given, strict=True))
-        return [units[i] for i in rng.permutation(len(units)).tolist()]
-
-    def _pick(self, side: int, share: int, rng: np.random.Generator) -> list[int]:
-        """``share`` entries of one class, its cells in equal parts."""
-        picked: list[int] = []
-        if share:
-            cells = [self.groups[side][name] for name in sorted(self.groups[side])]
-            # Which cells get the left-over entries changes with the epoch, so that no group is starved for good.
-            extra = set(rng.permutation(len(cells))[: share % len(cells)].tolist())
-            for j, cell in enumerate(cells):
-                wanted = share // len(cells) + (j in extra)
-                rounds = [rng.permutation(cell) for _ in range(-(-wanted // len(cell)))]
-                picked.extend(np.concatenate(rounds)[:wanted].tolist() if rounds else [])
-        return picked
-
-    @staticmethod
-    def _number(indices: np.ndarray, epoch: int) -> list[Draw]:
-        seen: dict[int, int] = {}
-        out = []
-        for index in indices.tolist():
-            out.append(Draw(index, epoch, seen.get(index, 0)))
-            seen[index] = seen.get(index, 0) + 1
-        return out
-
-    def __len__(self) -> int:
-        """Entries per rank."""
-        return math.ceil(self.length / self.unit / self.ranks) * self.unit
-
-    def __iter__(self) -> Iterator[Draw]:
-        for unit in self.share():
-            yield from unit
-
-    def share(self) -> Iterator[tuple[Draw, ...]]:
-        """This rank's units."""
-        # A generator, so that the epoch is asked for at the first draw: loaders are opened before a resumed run
-        # knows it.
-        units = self.units(self.epoch())
-        units += units[: len(self) // self.unit * self.ranks - len(units)]  # ranks must take equally many steps
-        yield from units[self.rank :: self.ranks]
-
-
-class _Batches(Sampler[list[Draw]]):
-    """Whole units, as many as make ``batch_size`` entries; a last batch of a single entry is left out."""
-
-    def __init__(self, order: EpochOrder, batch_size: int) -> None:
-        self.order, self.batch_size = order, batch_size
-
-    def __len__(self) -> int:
-        # A last batch of one view would leave batch norm without a variance.
-        lonely = len(self.order) % self.batch_size == 1 and len(self.order) > self.batch_size
-        return len(self.order) // self.batch_size if lonely else math.ceil(len(self.order) / self.batch_size)
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        units, size = self.order.share(), self.batch_size // self.order.unit
-        for _ in range(len(self)):
-            yield [draw for unit in islice(units, size) for draw in unit]
 
 
 def _start_worker(_: int) -> None:
@@ -481,9 +392,10 @@ class ViewsDataModule(LightningDataModule):
         modality: cuts views from what the store keeps.
         augment: for training views; None for none.
         views: random views per drawn sample in training. score_views: even views per sample on dev.
-        batch_size: samples per batch in training; on dev, batches hold about as many views.
-        balance: see `EpochOrder`. epoch_samples: draws per epoch, by default the number of training samples.
-        num_workers: loader processes; results do not depend on it.
+        batch_size: samples per batch in training, over all ranks; on dev, batches hold about as many views.
+        balance: see `order.EpochOrder`. epoch_samples: draws per epoch, by default the number of training samples.
+        num_workers: loader processes per rank; results do not depend on it. loader_timeout_s: how long one batch may
+            take them before that is an error.
         forge: makes fakes of real views; None for none.
         forge_share: share of the fake half of every batch that is forged. At 1 given fakes of train are not used.
         dev_forge: choose on forged fakes of the real dev samples instead of on the given fakes of dev.
@@ -504,6 +416,7 @@ class ViewsDataModule(LightningDataModule):
         views: int = 1, score_views: int = 8, batch_size: int = 32, balance: str = "label",
         epoch_samples: int | None = None, num_workers: int = 0, seed: int = 0, forge: Forge | None = None,
         forge_share: float = 1.0, dev_forge: bool = False, masks: bool = False, min_fake_s: float | None = None,
+        loader_timeout_s: float = 600.0,
     ) -> None:  # fmt: skip
         super().__init__()
         if min_fake_s is not None and (min_fake_s <= 0 or not hasattr(modality, "view_labels")):
@@ -531,6 +444,7 @@ class ViewsDataModule(LightningDataModule):
         train_samples, self.left_out["train"] = _usable(train, store, "train", "train" in made)
         self.dev_samples, self.left_out["dev"] = _usable(dev, store, "dev", dev_forge)
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.loader_timeout_s = loader_timeout_s
         self.score_views = score_views
         self.train_set = _TrainSet(
             train_samples, store, modality, augment, views, seed, forge, masks, min_fake_s
@@ -540,7 +454,7 @@ class ViewsDataModule(LightningDataModule):
             self.dev_set = _ForgedDevSet(self.dev_samples, store, modality, score_views, seed, forge, augment)
         else:
             self.dev_set = _DevSet(self.dev_samples, store, modality, score_views)
-        self.order = EpochOrder(
+        self.order = make_order(
             train_samples, balance=balance, seed=seed, length=epoch_samples,
             forge_share=None if forge is None else forge_share,
         )  # fmt: skip
@@ -554,36 +468,58 @@ class ViewsDataModule(LightningDataModule):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Training batches in an epoch, per rank."""
-        return len(self._train_loader())
+        """Training batches in an epoch, the same on every rank."""
+        return len(Batches(self.order, self.batch_size))
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of an epoch, ordered by (seed, epoch); opening it again gives the epoch that the trainer is in."""
+        """Batches of an epoch, ordered by (seed, epoch); opening it again gives the epoch that the trainer is in.
+
+        A run that is resumed within an epoch begins with the batch after the last that was learnt from.
+
+        Raises:
+            ConfigError: there are more ranks than entries of a batch.
+        """
         trainer = self.trainer
         if trainer is not None:
-            self.order.epoch = lambda: trainer.current_epoch
+            loop = trainer.fit_loop
+            # What has been *processed*: loaders are opened before a resumed run has counted that as completed.
+            self.order.epoch = lambda: loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+            done = loop.epoch_loop.batch_progress.current
+            self.order.first = lambda: done.processed if loop.restarting else 0  # type: ignore[attr-defined]
             self.order.rank, self.order.ranks = trainer.global_rank, trainer.world_size
+            if self.order.ranks * self.order.unit > self.batch_size:
+                raise ConfigError(
+                    f"batch_size is {self.batch_size}, over {self.order.ranks} processes",
+                    hint="batch_size counts over all processes: give one sample or more (with a forge, a pair) to each",
+                )
         return self._train_loader()
 
     def _train_loader(self) -> DataLoader[Any]:
         return DataLoader(
-            self.train_set, batch_sampler=_Batches(self.order, self.batch_size), collate_fn=_collate_train,
-            num_workers=self.num_workers, worker_init_fn=_start_worker, persistent_workers=self.num_workers > 0,
-            generator=self._generator("train"), pin_memory=torch.cuda.is_available(),
+            self.train_set, batch_sampler=Batches(self.order, self.batch_size), collate_fn=_collate_train,
+            generator=self._generator("train"), pin_memory=torch.cuda.is_available(), **self._workers(),
         )  # fmt: skip
+
+    def _workers(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers, "worker_init_fn": _start_worker,
+            "persistent_workers": self.num_workers > 0, "timeout": self.loader_timeout_s if self.num_workers else 0,
+        }  # fmt: skip
 
     def _generator(self, name: str) -> torch.Generator:
         """Loaders draw a seed for their processes; it must not come from the global generator, which the steps use."""
         return torch.Generator().manual_seed(stable_seed("loader", self.seed, name))
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Even views of every dev sample, in manifest order; every rank sees all of them."""
+        """Even views of dev samples in manifest order, whole batches to every rank (`order.DevBatches`)."""
+        batches = DevBatches(len(self.dev_set), max(1, self.batch_size // self.score_views))
+        if self.trainer is not None:
+            batches.rank, batches.ranks = self.trainer.global_rank, self.trainer.world_size
         return DataLoader(
-            self.dev_set, batch_size=max(1, self.batch_size // self.score_views), shuffle=False,
-            collate_fn=_collate_dev, num_workers=self.num_workers, worker_init_fn=_start_worker,
-            persistent_workers=self.num_workers > 0, generator=self._generator("dev"),
+            self.dev_set, batch_sampler=batches, collate_fn=_collate_dev, generator=self._generator("dev"),
+            **self._workers(),
         )  # fmt: skip
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Batches know how to move themselves."""
+        """Batches know how to move themselves. Raises what went wrong in a loader process."""
         return batch.to(device, non_blocking=True)

@@ -1,5 +1,6 @@
 """fit: train one detector, choose a checkpoint on dev, survive interruptions; there is no argument for test data."""
 
+import errno
 import json
 import logging
 import os
@@ -22,15 +23,17 @@ from torch import nn
 
 from deepassay.augment.forge import Forge
 from deepassay.errors import AssayError, ConfigError
-from deepassay.files import fingerprint, sha256_file, write_json
+from deepassay.files import check_space, fingerprint, sha256_file, write_json
 from deepassay.manifest import Manifest
 from deepassay.modality.views import Modality
 from deepassay.models.detector import Detector
 from deepassay.models.losses import WeightedBCE
 from deepassay.models.weights import load_weights, save_weights
+from deepassay.processes import Place
 from deepassay.store import Store
 from deepassay.training.data import Augment, ViewsDataModule
-from deepassay.training.loggers import CsvLog, NoLog, TensorBoardLog
+from deepassay.training.launch import PeerLostError, local_processes, run_ranks
+from deepassay.training.loggers import CsvLog, MlflowLog, NoLog, TensorBoardLog, WandbLog
 from deepassay.training.optimizers import AdamW, Recipe, learning_rates
 from deepassay.training.randomness import stable_seed
 from deepassay.training.task import MONITORS, DetectionTask, better, wants_masks
@@ -41,7 +44,10 @@ BEST_FACTS = "best.json"
 STATE = "state.json"
 HISTORY = "history.json"
 _PREFIX = "detector."
-Log = CsvLog | TensorBoardLog | NoLog
+Log = CsvLog | TensorBoardLog | MlflowLog | WandbLog | NoLog
+# Ranks ask one another at every so many optimiser steps whether to save or to stop: each time costs a round trip.
+_AGREE = 10
+_SAVE, _STOP = 1, 2
 
 
 class Interrupted(BaseException):
@@ -53,15 +59,11 @@ class Interrupted(BaseException):
 
 
 class _Signal:
-    """The signal that has arrived, if any."""
+    """The signal that has arrived, if any; it is acted on between batches, when the state is whole."""
 
     def __init__(self) -> None:
         self.number: int | None = None
-
-    def check(self) -> None:
-        """Raise where Python had to swallow the exception that the handler raised (in a destructor, say)."""
-        if self.number is not None:
-            raise Interrupted(self.number)
+        self.listen: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -86,16 +88,22 @@ class FitResult:
 
 
 class _Keeper(Checkpoint):
-    """Keeps the last state and the best weights at every epoch boundary, and stops when dev no longer gets better."""
+    """Keeps the last state and the best weights at every epoch boundary, and the state alone in between.
+
+    It stops when dev no longer gets better, and at the first batch after a signal.
+    """
 
     def __init__(
-        self, folder: Path, *, monitor: str, patience: int | None, facts: Mapping[str, Any], show: bool
-    ) -> None:
+        self, folder: Path, *, monitor: str, patience: int | None, facts: Mapping[str, Any], show: bool,
+        save_minutes: float | None, save_steps: int | None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.folder, self.monitor, self.patience, self.facts, self.show = folder, monitor, patience, dict(facts), show
+        self.save_minutes, self.save_steps = save_minutes, save_steps
         self.history: list[dict[str, Any]] = []
         self.signal = _Signal()
-        self.since = time.monotonic()
+        self.since = self.saved = time.monotonic()
+        self.loss_sums: list[float] | None = None
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -114,36 +122,85 @@ class _Keeper(Checkpoint):
         return self.history[-1]["epoch"] - best["epoch"] >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history}
+        return {"history": self.history, "loss_sums": self.loss_sums}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = list(state_dict["history"])
+        self.loss_sums = state_dict.get("loss_sums")
 
-    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        self.signal.check()
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, DetectionTask)
+        self.signal.listen()  # again: Lightning has put its own in front, which ends at any batch and saves nothing
+        if self.loss_sums is not None and trainer.is_global_zero:
+            pl_module.loss_sums = torch.tensor(self.loss_sums, dtype=torch.float64)
+        self.loss_sums = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done, every = batch_idx + 1, trainer.accumulate_grad_batches
+        # The state after the last batch is kept once dev has been scored; in between only whole steps can be resumed.
+        if done >= trainer.num_training_batches or done % every:
+            return
+        wanted = _STOP if self.signal.number is not None else _SAVE if self._due(done // every) else 0
+        if trainer.world_size > 1:
+            if (done // every) % _AGREE:
+                return
+            said = torch.tensor(wanted, device=trainer.strategy.root_device)
+            wanted = int(trainer.strategy.reduce(said, reduce_op="max"))
+        if wanted:
+            self._keep_state(trainer, pl_module)
+        if wanted == _STOP:
+            raise Interrupted(self.signal.number or signal.SIGTERM)
 
     def on_validation_batch_end(self, *_: Any, **__: Any) -> None:
-        self.signal.check()
+        if self.signal.number is not None:
+            raise Interrupted(self.signal.number)
+
+    def _due(self, step: int) -> bool:
+        if self.save_steps is not None:
+            # Ranks ask one another at their own pace; between two questions a due step must not be forgotten.
+            return step % self.save_steps < (_AGREE if self.save_steps >= _AGREE else 1) and step >= self.save_steps
+        return self.save_minutes is not None and time.monotonic() - self.saved >= 60 * self.save_minutes
+
+    def _keep_state(self, trainer: Trainer, task: LightningModule) -> None:
+        """Write last.ckpt within an epoch."""
+        assert isinstance(task, DetectionTask)
+        total = trainer.strategy.reduce(task.loss_sums.to(trainer.strategy.root_device), reduce_op="sum")
+        assert isinstance(total, torch.Tensor)
+        self.loss_sums = [float(v) for v in total.cpu()]
+        fresh = self._write(trainer)
+        self.loss_sums = None
+        if trainer.is_global_zero:
+            os.replace(fresh, self.folder / LAST)
+        trainer.strategy.barrier()
+
+    def _write(self, trainer: Trainer) -> Path:
+        """The whole state in a part file, on the disk."""
+        fresh = self.folder / f".{LAST}.part"
+        try:
+            trainer.save_checkpoint(fresh)
+            if trainer.is_global_zero:
+                with open(fresh, "rb") as stream:
+                    os.fsync(stream.fileno())
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        self.saved = time.monotonic()
+        return fresh
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.since = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, DetectionTask)
-        train_loss = float(trainer.callback_metrics["train_loss"])
-        if not torch.isfinite(torch.tensor(train_loss)):
-            raise AssayError(
-                f"epoch {trainer.current_epoch}: the training loss is {train_loss}, training has diverged",
-                hint="lower optimizer.lr, set trainer.gradient_clip, or use precision=32-true",
-            )
         record = {
-            "epoch": trainer.current_epoch, "train_loss": train_loss, **pl_module.dev_metrics,
+            "epoch": trainer.current_epoch, "train_loss": pl_module.train_loss, **pl_module.dev_metrics,
             "lr": max(learning_rates(trainer.optimizers)), "seconds": round(time.monotonic() - self.since, 2),
         }  # fmt: skip
         is_best = better(self.monitor, record, self.best)
         self.history.append(record)
-        last, fresh = self.folder / LAST, self.folder / f".{LAST}.part"
-        trainer.save_checkpoint(fresh)
+        last, fresh = self.folder / LAST, self._write(trainer)
         if trainer.is_global_zero:
             # The best weights come before the state that knows of them: a kill in between replays the epoch and
             # rewrites them.
@@ -179,45 +236,74 @@ class _Keeper(Checkpoint):
 
 @contextmanager
 def _signals(arrived: _Signal) -> Iterator[None]:
-    """Turn the first SIGTERM or Ctrl-C into `Interrupted`; a second one has its usual effect."""
+    """Note the first SIGTERM or Ctrl-C, to be acted on between batches; one after two seconds has its usual effect.
+
+    A cluster launcher's own signals (submitit's SIGUSR2 before preemption) are noted as well, and handed on to it once
+    the state is saved: it then requeues the job.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    numbers += [n for n in (getattr(signal, name, None) for name in ("SIGUSR1", "SIGUSR2")) if n is not None]
     before = {number: signal.getsignal(number) for number in numbers}
+    theirs = {n for n in numbers[2:] if callable(before[n])}
+    since = 0.0
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_DFL)
-        arrived.number = number
-        raise Interrupted(number)
+        nonlocal since
+        # Schedulers and terminals signal the whole group, launchers hand on what they get: the same signal twice.
+        if arrived.number is None:
+            arrived.number, since = number, time.monotonic()
+        elif time.monotonic() - since > 2:
+            for each in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(each, signal.SIG_DFL)
+            signal.raise_signal(number if number not in theirs else signal.SIGTERM)
 
-    for number in numbers:
-        signal.signal(number, stop)
+    numbers = [n for n in numbers if n in theirs or n in numbers[:2]]
+
+    # Torch notices the death of a loader process by SIGCHLD and sets that up once; Lightning, which puts all signals
+    # back at its end, would undo it, and a second training in this process would wait for its dead in vain.
+    child = getattr(signal, "SIGCHLD", None)
+    deaths: list[Any] = []
+
+    def listen() -> None:
+        for number in numbers:
+            signal.signal(number, stop)
+        if child is not None and callable(signal.getsignal(child)):
+            deaths[:] = [signal.getsignal(child)]
+
+    arrived.listen = listen
+    listen()
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in numbers:
+            signal.signal(number, before[number])
+        for handler in deaths:
+            signal.signal(child, handler)  # type: ignore[arg-type]
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Lightning's banners and hints kept out of the output; warnings that concern data and results stay."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             for text in (
                 ".*does not have many workers.*", ".*number of training batches.*", ".*Checkpoint directory.*exists.*",
                 ".*Experiment logs directory.*", ".*GPU available but not used.*", ".*isinstance.treespec.*",
                 ".*LeafSpec.*", ".*lr_scheduler.step.*before.*optimizer.step.*", ".*`log_dir` is None.*",
+                ".*your dataloader is not resumable.*",  # it is: see ViewsDataModule.train_dataloader
             ):  # fmt: skip
                 warnings.filterwarnings("ignore", text)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _precision(name: str) -> Any:
@@ -261,12 +347,19 @@ def fit(
     precision: str = "auto", gradient_clip: float | None = 1.0, accumulate: int = 1, ema: float | None = None,
     num_workers: int = 0, accelerator: str = "auto", devices: int | str = 1, warm_start: str | Path | None = None,
     seed: int = 0, resume: bool = True, progress: bool = True, forge: Forge | None = None, forge_share: float = 1.0,
-    dev_forge: bool = False, min_fake_s: float | None = None,
+    dev_forge: bool = False, min_fake_s: float | None = None, num_nodes: int = 1, strategy: str = "auto",
+    sync_batchnorm: bool = False, channels_last: bool | None = None, compile: bool | str = False,
+    save_minutes: float | None = 10.0, save_steps: int | None = None, loader_timeout_s: float = 600.0,
 ) -> FitResult:  # fmt: skip
     """Train a detector and choose its weights on dev.
 
     On the CPU the same arguments give the same weights, whatever ``num_workers`` is, and a run that was killed and
-    called again gives the weights of an uninterrupted one (replayed from its last epoch boundary).
+    called again gives the weights of an uninterrupted one (it goes on from its last saved state, in mid-epoch too).
+
+    Several processes (``devices``, ``num_nodes``) share every batch, and the loss is the mean over the whole batch: for
+    a network whose views do not see one another (group or layer norm), the weights are those of one process up to the
+    order of sums. Batch norm takes each process's own views for its statistics, as if the batch were smaller
+    (``sync_batchnorm`` on GPUs takes all of them); dropout draws other masks on each rank.
 
     Args:
         detector: one, or better a function that builds one: it is then called after seeding, so that fresh weights
@@ -277,14 +370,20 @@ def fit(
         augment: changes training views. logger: CsvLog by default.
         views: random views per drawn sample; a batch has ``batch_size * views``. score_views: even views per dev
             sample.
-        balance, epoch_samples: see `data.EpochOrder`.
+        balance, epoch_samples: see `order.EpochOrder`.
         patience: epochs without a better ``monitor`` before stopping; None never stops early.
         monitor: "dev_loss" (balanced cross-entropy of pooled scores), "dev_auc" or "dev_eer"; of equals the first is
             kept.
         precision: "auto" (mixed only where there is a GPU) or any of Lightning's.
         gradient_clip: largest gradient norm, None for none. accumulate: batches per optimiser step.
         ema: decay of an exponential moving average of the weights (0.999, say), which is then what is scored and kept.
-        num_workers: loader processes. accelerator, devices: as Lightning's Trainer.
+        batch_size: samples per batch, over all processes together.
+        num_workers: loader processes of each process. loader_timeout_s: for one batch; a loader that hangs is an error.
+        accelerator, devices, num_nodes, strategy, sync_batchnorm: as Lightning's Trainer. With several devices the
+            processes are started here (arguments must then be picklable), unless torchrun or srun has started them;
+            several nodes need one of these.
+        channels_last: memory format of kernels; None: for faces. compile: ``torch.compile``, True or one of its modes.
+        save_minutes: between states saved within an epoch, None for none. save_steps: optimiser steps instead.
         warm_start: a .safetensors file or a run folder, whose weights must fit the detector exactly.
         resume: go on with an unfinished training in ``folder``; False refuses to touch one.
         progress: a bar on a terminal, and one line per epoch.
@@ -301,8 +400,25 @@ def fit(
     Raises:
         LeakError, ManifestError: see `data.ViewsDataModule`.
         ConfigError: an argument out of range; a folder with another training; weights that do not fit.
-        AssayError: training diverged.
+        AssayError: training diverged; memory or the disk is full; a loader process or another rank died or hangs; a
+            file of the store is gone or damaged. What was saved before stays, and the same call goes on from there.
     """
+    arguments = dict(locals())
+    place, processes = Place.here(), local_processes(accelerator, devices)
+    if place.ranks > 1 and place.ranks != processes * num_nodes:
+        raise ConfigError(
+            f"{place.ranks} processes were started, and trainer.devices x trainer.num_nodes is {processes * num_nodes}",
+            hint="start devices x num_nodes processes (torchrun --nproc-per-node, sbatch --ntasks-per-node)",
+        )
+    if place.ranks == 1 and num_nodes > 1:
+        raise ConfigError(
+            f"num_nodes is {num_nodes}, and nothing has started processes on other machines",
+            hint="use hydra/launcher=submitit_slurm, srun or torchrun; see docs/scale.md",
+        )
+    if place.ranks == 1 and processes > 1:
+        return run_ranks(fit, arguments, processes)
+    if save_steps is not None and save_steps < 1:
+        raise ConfigError(f"save_steps is {save_steps}", hint="at least 1, or null")
     if monitor not in MONITORS:
         raise ConfigError(f"monitor is {monitor!r}", hint=f"use one of {list(MONITORS)}")
     if max_epochs < 1 or accumulate < 1 or (patience is not None and patience < 1):
@@ -319,6 +435,7 @@ def fit(
         train=train, dev=dev, store=store, modality=modality, augment=augment, views=views, score_views=score_views,
         batch_size=batch_size, balance=balance, epoch_samples=epoch_samples, num_workers=num_workers, seed=seed,
         forge=forge, forge_share=forge_share, dev_forge=dev_forge, masks=masks, min_fake_s=min_fake_s,
+        loader_timeout_s=loader_timeout_s,
     )  # fmt: skip
     torch.manual_seed(stable_seed("weights", seed))
     network = detector if isinstance(detector, Detector) else detector()
@@ -330,7 +447,7 @@ def fit(
     start = find_weights(warm_start) if warm_start else None
     if start is not None:
         load_weights(network, start)
-    if network.modality == "face":
+    if network.modality == "face" if channels_last is None else channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     recipe = optimizer if optimizer is not None else AdamW()
     facts = {
@@ -348,17 +465,25 @@ def fit(
             "score_views": score_views, "balance": balance, "epoch_samples": epoch_samples,
             "patience": patience, "monitor": monitor, "precision": precision, "gradient_clip": gradient_clip,
             "accumulate": accumulate, "ema": ema, **({} if forge is None else {"forge": _described(forge)}),
+            **({"sync_batchnorm": True} if sync_batchnorm else {}),
         }
     )  # fmt: skip
-    state = _open_folder(folder, mark, resume)
-    keeper = _Keeper(folder, monitor=monitor, patience=patience, facts=facts, show=progress)
+    state = _open_folder(folder, mark, resume) if place.rank == 0 else _status(folder)
+    keeper = _Keeper(
+        folder, monitor=monitor, patience=patience, facts=facts, show=progress, save_minutes=save_minutes,
+        save_steps=save_steps,
+    )  # fmt: skip
     last = folder / LAST
     if last.is_file():
-        saved = torch.load(last, map_location="cpu", weights_only=True)
-        keeper.load_state_dict(saved["callbacks"][keeper.state_key])
+        keeper.load_state_dict(_read_state(last)["callbacks"][keeper.state_key])
     if state == "finished" or len(keeper.history) >= max_epochs or keeper.exhausted:
-        return _finish(folder, mark, keeper, data, None)
-    write_json(folder / STATE, {"status": "running", "fingerprint": mark})
+        return _finish(folder, mark, keeper, data, None, place)
+    if place.rank == 0:
+        size = sum(v.numel() * v.element_size() for v in network.state_dict().values())
+        check_space(folder, size * (3 + (2 if ema else 0)) * 2 + size, what="checkpoints (last, next and best)")
+        write_json(folder / STATE, {"status": "running", "fingerprint": mark})
+    if compile:
+        network.compile(**({} if compile is True else {"mode": compile}))
     steps = -(-data.steps_per_epoch // accumulate) * max_epochs
     task = DetectionTask(
         detector=network, loss=loss, recipe=recipe, modality=modality, dev_labels=data.dev_labels, total_steps=steps,
@@ -367,7 +492,9 @@ def fit(
     callbacks: list[Callback] = [keeper]
     if ema is not None:
         callbacks.insert(0, EMAWeightAveraging(decay=ema))
-    bar = progress and sys.stderr.isatty()
+    bar = progress and sys.stderr.isatty() and place.rank == 0
+    if place.ranks > 1 and strategy == "auto":
+        strategy = "ddp"
     if bar:
         callbacks.append(RichProgressBar(leave=False))
     log = logger if logger is not None else CsvLog()
@@ -375,7 +502,9 @@ def fit(
     with _quiet(), _signals(keeper.signal):
         try:
             trainer = Trainer(
-                accelerator=accelerator, devices=devices, precision=_precision(precision), max_epochs=max_epochs,
+                accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy,
+                sync_batchnorm=sync_batchnorm, plugins=_environment(place), precision=_precision(precision),
+                max_epochs=max_epochs,
                 accumulate_grad_batches=accumulate, gradient_clip_val=gradient_clip, callbacks=callbacks,
                 logger=log.build(folder, len(keeper.history)) or False, log_every_n_steps=log.every_n_steps,
                 enable_progress_bar=bar, enable_model_summary=False, num_sanity_val_steps=0,
@@ -384,12 +513,85 @@ def fit(
             trainer.fit(task, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
         except Interrupted as signalled:
             interruption = signalled
-        except Exception:
-            # A scheduler signals loader processes as well; their death must not hide why everything ends.
+        except Exception as error:
+            # A scheduler signals loader processes and other ranks as well; their death must not hide why all ends.
             if keeper.signal.number is None:
-                raise
+                told = _explained(error, batch_size, num_workers)
+                if place.rank == 0:
+                    _note_failure(folder, mark, str(told or error))
+                if told is None:
+                    raise
+                raise told from error
             interruption = Interrupted(keeper.signal.number)
-    return _finish(folder, mark, keeper, data, interruption)
+    result = _finish(folder, mark, keeper, data, interruption, place)
+    if interruption is not None and interruption.number not in (signal.SIGTERM, signal.SIGINT):
+        signal.raise_signal(interruption.number)  # the launcher's: it requeues and ends this process
+    return result
+
+
+def _note_failure(folder: Path, mark: str, reason: str) -> None:
+    try:
+        write_json(folder / STATE, {"status": "failed", "fingerprint": mark, "reason": reason})
+    except (OSError, AssayError) as error:  # a full disk, say: the failure itself is what has to be told
+        logging.getLogger(__name__).warning("%s could not be written: %s", folder / STATE, error)
+
+
+def _environment(place: Place) -> list[Any]:
+    """Lightning's place among several processes; nothing where there is one. Requeueing is the launcher's business."""
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+    slurm = place.ranks > 1 and "SLURM_PROCID" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
+    return [SLURMEnvironment(auto_requeue=False)] if slurm else []
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise AssayError(
+            f"{path}: not a readable state of training ({type(error).__name__}), damaged or not ours",
+            hint=f"delete it to begin this training anew, or restore it; {BEST} beside it is not affected",
+        ) from error
+
+
+def _explained(error: BaseException, batch_size: int, num_workers: int) -> AssayError | None:
+    """What a user can do about an error of torch's or the system's; None where nobody knows."""
+    again = "the same command then goes on from the last saved state"
+    text = str(error)
+    if isinstance(error, AssayError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        return AssayError(
+            f"out of memory with batch_size {batch_size} ({text.splitlines()[0][:200] if text else 'MemoryError'})",
+            hint=f"halve trainer.batch_size and double trainer.accumulate under another name=..., use "
+            f"trainer.precision=bf16-mixed, or free the memory that other programs hold; {again}",
+        )
+    if "DataLoader timed out" in text:
+        return AssayError(
+            f"a loader process has given nothing for too long ({text.splitlines()[0][:200]})",
+            hint=f"look at the store's disk; raise trainer.loader_timeout_s, or use trainer.num_workers=0; {again}",
+        )
+    if "DataLoader worker" in text:
+        return AssayError(
+            f"one of {num_workers} loader processes died ({text.splitlines()[0][:200]})",
+            hint=f"for lack of memory, most often: lower trainer.num_workers; {again}",
+        )
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "PytorchStreamWriter failed" in text or "file write failed" in text:
+        return AssayError("no space left on the disk for a checkpoint", hint=f"free some space; {again}")
+    if isinstance(error, FileNotFoundError):
+        return AssayError(f"a file is gone: {error.filename}", hint=f"restore it or prepare again; {again}")
+    if any(word in text for word in ("Connection closed by peer", "Connection reset", "NCCL", "Gloo", "gloo")):
+        return PeerLostError(
+            f"another process of this training is gone ({text.splitlines()[0][:200]})",
+            hint=f"look for the first error among the processes' outputs; {again}",
+        )
+    return None
+
+
+def _status(folder: Path) -> str:
+    path = folder / STATE
+    return json.loads(path.read_text(encoding="utf-8"))["status"] if path.is_file() else "new"
 
 
 def _open_folder(folder: Path, mark: str, resume: bool) -> str:
@@ -411,7 +613,7 @@ def _open_folder(folder: Path, mark: str, resume: bool) -> str:
 
 
 def _finish(
-    folder: Path, mark: str, keeper: _Keeper, data: ViewsDataModule, interruption: Interrupted | None
+    folder: Path, mark: str, keeper: _Keeper, data: ViewsDataModule, interruption: Interrupted | None, place: Place
 ) -> FitResult:
     status = "finished" if interruption is None else "interrupted"
     # A signal between the weights' file and the checkpoint leaves an epoch that only the file knows of: it will be
@@ -421,7 +623,8 @@ def _finish(
         history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
     elif interruption is not None:
         history = []
-    write_json(folder / STATE, {"status": status, "fingerprint": mark, "epochs": len(history)})
+    if place.rank == 0:
+        write_json(folder / STATE, {"status": status, "fingerprint": mark, "epochs": len(history)})
     best = None
     for record in history:
         if better(keeper.monitor, record, best):
