@@ -1,6 +1,7 @@
 """The labelling annex: what a tool's outputs carry as marks, and what ordinary processing leaves of it, as numbers."""
 
 import hashlib
+import json
 import os
 import re
 import tempfile
@@ -12,6 +13,9 @@ from typing import Any
 from deepassay.errors import ConfigError, ScoreError
 from deepassay.evaluation import MINIMUM_CLUSTERS, Number
 from deepassay.marks.explicit import DISPUTED, PASS, Judgement
+from deepassay.marks.gb45438 import parse, validate_marks
+from deepassay.marks.lab import LABEL
+from deepassay.marks.mark import GB45438, Carrier
 from deepassay.marks.sample import CODE, NAME, FileReport, SampleReport, inspect_sample
 from deepassay.marks.survival import MEDIA_OF, Outcome, measure_survival
 from deepassay.metrics.intervals import clustered_proportion
@@ -246,7 +250,7 @@ def _implicit(
     add("c2pa_valid", [(m.state == "valid", u) for m, u in signed])
     if trust_list:
         add("c2pa_trusted", [(m.trust == "trusted", u) for m, u in signed])
-    add("mark_false_hit", [(bool(r.marks), o.cluster) for r, o in zip(clean.files, real, strict=True)],
+    add("mark_false_hit", [(bool(r.labels), o.cluster) for r, o in zip(clean.files, real, strict=True)],
         direction="lower_better", real=True)  # fmt: skip
     return out
 
@@ -302,3 +306,52 @@ def _none(container: str, pipeline: str, failed: int) -> Number:
         no_ci_reason="the pipeline failed on every file", n_bona=0, n_attack=0, n_clusters=0, n_nonresponse=failed,
         slice={"carrier": container, "pipeline": pipeline}, status="not_reported",
     )  # fmt: skip
+
+
+def label_evidence(record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What check F12 asks of statements about labels: read back by a second parser, no false hit, mutations caught.
+
+    Args:
+        record: ``labelling`` of the log; None where labels were not looked at.
+
+    Returns:
+        ``read_back``, ``survival_read_back`` and ``false_hits`` as [k, n], ``mutations_missed``, and ``faults``: which
+        of them does not hold. Empty where nothing is stated about labels.
+    """
+    if record is None or not record.get("implicit"):
+        return {}
+    counts = {
+        number["metric"]: (number["support"]["count"]["k"], number["support"]["count"]["n"])
+        for number in (*record["implicit"], *record["survival"])
+        if number["metric"] in ("implicit_read_back", "survival_read_back", "mark_false_hit")
+    }
+    missed = missed_mutations()
+    agreed = {name: pair for name, pair in counts.items() if name != "mark_false_hit"}
+    faults = [name for name, (k, n) in agreed.items() if k < n]
+    faults += ["mark_false_hit"] if counts.get("mark_false_hit", (0, 0))[0] else []
+    faults += ["mutations"] if missed else []
+    return {
+        "read_back": list(counts.get("implicit_read_back", ())),
+        "survival_read_back": list(counts.get("survival_read_back", ())),
+        "false_hits": list(counts.get("mark_false_hit", ())),
+        "mutations_missed": missed,
+        "faults": faults,
+    }
+
+
+def missed_mutations() -> list[str]:
+    """Which damaged labels the validator would let pass: a field taken out, two labels, a wrong value, a wrong type."""
+    good = json.loads(LABEL)
+    damaged = {
+        "field deleted": [{name: value for name, value in good.items() if name != "ProduceID"}],
+        "two labels": [good, good],
+        "wrong value": [{**good, "Label": "4"}],
+        "wrong type": [{**good, "Label": 1}],
+        "bad code": [{**good, "ContentProducer": "0" * 30}],
+    }
+    out = []
+    for name, labels in damaged.items():
+        marks = [parse(Carrier(GB45438, "JPEG APP1 XMP", "AIGC", json.dumps(one).encode()), "JPEG") for one in labels]
+        if not any(finding.outcome == "fail" for finding in validate_marks(marks)):
+            out.append(name)
+    return out

@@ -151,6 +151,7 @@ def assess(
         near_duplicates=near_duplicates,
         audit=audit,
         seed=protocol.seed,
+        labelling=labelling,
     )
     checks = run_checks(material)
     english, chinese = Words("en"), Words("zh")
@@ -186,7 +187,7 @@ def assess(
             "limitations_zh": [chinese(code, **values) for code, values in limits],
         },
         "tool_under_assessment": _tool(tool, own.test, outputs, layers, english),
-        "legal_map": legal_rows([claim.id for claim in protocol.claims]),
+        "legal_map": legal_rows([claim.id for claim in protocol.claims], labelling),
         "preregistration": dict(preregistration),
         "datasets": data,
         "splits": splits,
@@ -408,12 +409,19 @@ def outputs_sha256(test: ScoreTable, outputs: np.ndarray) -> str:
     return fingerprint([str(test.meta.get("manifest_sha256", "")), sorted(test.column("sample_id")[outputs].tolist())])
 
 
-def legal_rows(claims: Sequence[str]) -> list[dict[str, Any]]:
-    """The log's ``legal_map``; where a provision is served by claims, they are named."""
+def legal_rows(claims: Sequence[str], labelling: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The log's ``legal_map``; where a provision is served by claims, they are named.
+
+    Args:
+        labelling: ``labelling`` of the log: provisions on labels are measured where it holds numbers on them.
+    """
     out = []
     for instrument in legal_texts():
         for row in instrument["provisions"]:
             evidence: list[str] = []
+            measured = row.get("labelled")
+            if measured is not None and (labelling or {}).get(measured["needs"]):
+                row = {**row, **measured}
             for name in row["evidence"]:
                 evidence += claims if name == "claims" else [name]
             out.append(

@@ -10,6 +10,7 @@ import numpy as np
 from deepassay.audit import AuditReport
 from deepassay.calibrator import Calibration, OperatingPoint
 from deepassay.evaluation import AS_ERROR, LEFT_OUT, MINIMUM_CLUSTERS, Number
+from deepassay.evidence.annex import label_evidence
 from deepassay.evidence.conditions import RECODE, TRIM
 from deepassay.evidence.protocol import Protocol
 from deepassay.evidence.pseudonyms import named_hashes
@@ -81,6 +82,7 @@ class Material:
         detector: name, and ``bundle_sha256``, for the list of declared detectors.
         near_duplicates: ``method``, ``threshold``, ``pairs_across_splits``; from ``audit`` where there is one.
         audit: of the same manifest, with files opened; without it, probes see what the manifest records.
+        labelling: ``labelling`` of the log, where labels of the outputs were looked for.
     """
 
     tool: ToolUnderAssessment
@@ -99,6 +101,7 @@ class Material:
     near_duplicates: Mapping[str, Any] | None = None
     audit: AuditReport | None = None
     seed: int = 0
+    labelling: Mapping[str, Any] | None = None
 
 
 def run_checks(material: Material) -> list[CheckResult]:
@@ -605,7 +608,7 @@ def f11_selection(material: Material) -> CheckResult:
 
 
 def f12_independence(material: Material) -> CheckResult:
-    """What is said about the detector's exposure to the tool agrees with its training data."""
+    """What is said of exposure agrees with the training data; what is said of labels was read back and holds."""
     tool = material.tool
     named = None if material.generators_seen is None else tool.generator in set(material.generators_seen)
     copies = None
@@ -617,11 +620,15 @@ def f12_independence(material: Material) -> CheckResult:
         copies = len(training & outputs) if training and outputs else None
     statistic = {
         "stated": tool.seen_by_detectors, "generator_in_training": named, "files_in_training": copies,
-        "mark_evidence": "no statement about marks is made",
+        "mark_evidence": label_evidence(material.labelling) or "no statement about marks is made",
     }  # fmt: skip
     values = {"generator": tool.generator}
+    faults = label_evidence(material.labelling).get("faults")
     if (tool.seen_by_detectors == "no" and named) or copies:
         return CheckResult(id="F12", outcome="fail", statistic=statistic, code="f12.fail", values=values)
+    if faults:
+        values = {"faults": ", ".join(faults)}
+        return CheckResult(id="F12", outcome="fail", statistic=statistic, code="f12.labels", values=values)
     if tool.seen_by_detectors == "yes" or named:
         return CheckResult(
             id="F12",

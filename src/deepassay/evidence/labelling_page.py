@@ -35,6 +35,7 @@ def labelling_content(page: "_Page", strip: Callable[[Mapping[str, Any]], Any]) 
         "survival": _survival(page, numbers["survival"], strip),
         "disputed": [_disputed(page, n) for n in every if n["metric"] in DISPUTED],
         "sentences": sentences,
+        "weak": any(n["status"] == "under_powered" for some in numbers.values() for n in some),
     }  # fmt: skip
 
 

@@ -530,7 +530,9 @@ class _Case:
         faults += differences(log.scope.claim, plan.headline["en"].format(**fill), "scope.claim")
         verdicts = ", ".join(f"{claim.id} {claim.verdict.replace('_', ' ')}" for claim in log.claims)
         self.compare("claims", faults, f"verdicts follow from numbers, rules and checks: {verdicts}")
-        if [row.model_dump(mode="json", exclude_unset=True) for row in log.legal_map] != legal_rows(list(made)):
+        if [row.model_dump(mode="json", exclude_unset=True) for row in log.legal_map] != legal_rows(
+            list(made), log.labelling.model_dump(mode="json")
+        ):
             self.say("claims", UNCHECKED, "the legal map: this version of deepassay has another one")
 
     def pages(self) -> None:
@@ -552,6 +554,8 @@ class _Case:
 
     def beyond(self) -> None:
         """What no zip can show."""
+        if self.log is not None and self.log.labelling.implicit:
+            self.say("labelling", UNCHECKED, "what labels the outputs carry and what survives: they are not enclosed")
         for part, text in (
             ("media", "that the scores come from the media, with this detector: neither is enclosed"),
             ("training", "what the detector was trained on, beyond what its bundle says of itself"),

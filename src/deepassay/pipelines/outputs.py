@@ -301,5 +301,10 @@ def _described(
         sampling[language] = f"{given} {text}".strip()
     return replace(
         tool, sampling=sampling, sampling_seed=command.seed, drawn_by="assessor", refusals=counts.get(REFUSED, 0),
-        settings={**tool.settings, "command": " ".join(command.command)},
+        settings={**tool.settings, "command": " ".join(_shown(word) for word in command.command)},
     )  # fmt: skip
+
+
+def _shown(word: str) -> str:
+    """An argument without the folders of this machine."""
+    return Path(word).name if word.startswith("/") else word
