@@ -198,7 +198,7 @@ class FaceModality:
         return self.prepare_frames((image, time_s) for image, time_s, _ in iterate_frames(path, self.views))
 
     def prepare_frames(self, pictures: Iterable[tuple[np.ndarray, float]]) -> Views:
-        """Like `prepare`, for the frames of a video: (H, W, 3) uint8 and seconds, in order, ``views`` of them at most."""
+        """Like `prepare`, for the frames of a video: (H, W, 3) uint8 and seconds, in order, at most ``views``."""
         sightings: list[Sighting] = []
         crops: list[tuple[np.ndarray, np.ndarray]] = []
         times: list[float] = []
