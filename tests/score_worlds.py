@@ -111,6 +111,33 @@ def made_world(*, silent=0.02, means=GENERATORS, **choices) -> World:
     return World(manifest, dev, test, calibration, fit_operating_points(dev))
 
 
+# Condition -> how far the scores of fakes fall; recoding and trimming change nothing but noise.
+STEPS = {"recode:jpeg@75": 0.0, "jpeg@90": 0.2, "jpeg@30": 1.5, "noise@20": 3.0}
+
+
+def made_conditions(world: World, steps=STEPS, *, tool="example_swap", seed=5, real_shift=0.0):
+    """Conditions and the scores under them: fakes lose what ``steps`` says, real samples move by ``real_shift``."""
+    from deepassay.evidence.conditions import Condition, ConditionScores
+
+    test, tables, conditions = world.test, {}, []
+    for position, (name, loss) in enumerate(steps.items()):
+        kind = name.partition(":")[0] if name.startswith(("recode", "trim")) else "ladder"
+        label, generator = test.column("label"), test.column("generator")
+        part = test if kind != "ladder" else test.select((label == REAL) | (generator == tool))
+        rng = np.random.Generator(np.random.PCG64([seed, position]))
+        move = rng.normal(0, 0.05, len(part)) + np.where(part.column("label") == FAKE, -loss, real_shift)
+        rows = part.table.to_pylist()
+        for row, shift in zip(rows, move, strict=True):
+            row["score"] = None if row["score"] is None else row["score"] + float(shift)
+        tables[name] = ScoreTable(type(part.table).from_pylist(rows, schema=part.table.schema), part.meta)
+        ladder, _, strength = name.rpartition(":")[2].partition("@")
+        conditions.append(
+            Condition(name=name, kind=kind, ladder=ladder, strength=float(strength or 0), title=ladder, unit="quality",
+                      coder="made up")
+        )  # fmt: skip
+    return conditions, ConditionScores.collect(tables)
+
+
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PROVENANCE = {
     "code": {"kind": "commit", "id": "c" * 40, "dirty": False},

@@ -7,9 +7,119 @@ import pytest
 from deepassay.errors import LeakError, ScoreError
 from deepassay.evidence import assess as room
 from deepassay.evidence.protocol import Register
-from score_worlds import CLAIMS, NOON, PROVENANCE, made_world, make_protocol, make_tool
+from score_worlds import CLAIMS, NOON, PROVENANCE, made_conditions, made_world, make_protocol, make_tool
 
 AUDIT = {"method": "made up", "threshold": 6, "pairs_across_splits": 0}
+
+
+@pytest.fixture(scope="module")
+def sound(make_log, world):
+    """A function that assesses with everything done that checks ask for; nothing is replaced."""
+
+    def run(**changes):
+        conditions, scores = made_conditions(changes.get("world", world))
+        plan = changes.pop("protocol", None) or make_protocol(ladders={"face": ["jpeg", "noise"]}, replicates=100)
+        values = {"near_duplicates": AUDIT, "conditions": conditions, "condition_scores": scores, "protocol": plan}
+        return make_log(**{**values, **changes})
+
+    return run
+
+
+def test_with_everything_done_and_passed_a_claim_is_supported(sound):
+    log = sound()
+    assert verdicts(log) == {"C1": "supported", "C2": "supported", "C3": "not_supported"}
+    assert {c.id for c in log.checks if c.outcome == "fail" or (c.outcome == "not_run" and c.applicable)} == set()
+    assert {c.name for c in log.conditions} == {"recode:jpeg@75", "jpeg@90", "jpeg@30", "noise@20"}
+    assert {n.slice.get("condition") for n in log.results} >= {"jpeg@30", "noise@20"}
+    assert log.power
+    assert not any("re-encoding and" in text for text in log.limitations)
+
+
+def planted(world):
+    """Check -> what is changed so that it fails, and nothing else."""
+    from dataclasses import replace
+
+    from deepassay.audit import AuditFinding, AuditReport
+
+    samples = list(world.manifest)
+    swap = next(s for s in samples if s.split == "test" and s.generator == "example_swap")
+    other = [*samples[1:], replace(samples[0], subjects=("test-0",))]
+    copied = [*samples[1:], replace(samples[0], sha256=swap.sha256)]
+    size = {"auc": 0.9, "ci": {"lo": 0.85, "hi": 0.95}, "eer": 0.2, "n_real": 9, "n_fake": 9, "auc_of_each_alone": {}}
+    found = AuditFinding("shortcut.container", "F03", "block", "made up", size)
+    report = AuditReport("x", "0" * 64, True, 240, 240, (found,), {}, AUDIT)
+    flipped = [{**p.to_dict(), "dev_table_sha256": "9" * 64} for p in world.points]
+    short = world.test.select([i != 3 for i in range(len(world.test))])
+    halved = world.test.column("score").astype("float16").astype("float64")
+    return {
+        "F01": {"bundle_info": {**world.bundle, "operating_points": flipped}},
+        "F02": {"manifest": world.manifest.replace_samples(other)},
+        "F03": {"audit": report},
+        "F05": {"near_duplicates": {**AUDIT, "pairs_across_splits": 1}},
+        "F09": {"test": scored_again(world, halved)},
+        "F10": {"test": short},
+        "F12": {"bundle_info": {**world.bundle, "generators_seen": ["example_swap"]}},
+        "F12 by file": {"manifest": world.manifest.replace_samples(copied)},
+    }
+
+
+def scored_again(world, scores):
+    import numpy as np
+    import pyarrow as pa
+
+    from deepassay.calibrator import calibrate
+    from deepassay.scores import SCHEMA, ScoreTable
+
+    at = SCHEMA.get_field_index("score")
+    values = pa.array([None if np.isnan(s) else float(s) for s in scores], pa.float64())
+    return calibrate(ScoreTable(world.test.table.set_column(at, SCHEMA.field(at), values), world.test.meta),
+                     world.calibration)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["F01", "F02", "F03", "F05", "F09", "F10", "F12", "F12 by file"])
+def test_a_planted_fault_takes_support_away_and_is_named(name, sound, world, tmp_path):
+    changes = planted(world)[name]
+    if "test" in changes:
+        from score_worlds import register
+
+        plan = make_protocol(ladders={"face": ["jpeg", "noise"]}, replicates=100)
+        changes |= {"protocol": plan, "record": register(tmp_path, plan, changes["test"])}
+        if name == "F10":
+            changes |= {"conditions": (), "condition_scores": None}
+    log = sound(**changes)
+    check = {c.id: c for c in log.checks}[name[:3]]
+    assert (check.outcome, check.severity) == ("fail", "B")
+    assert verdicts(log)["C1"] == "inconclusive"
+    assert name[:3] in log.claims[0].blocked_by
+
+
+def test_recoding_that_moves_the_scores_takes_support_away(sound, world):
+    conditions, scores = made_conditions(world, {"recode:jpeg@75": 2.5, "jpeg@30": 1.0})
+    log = sound(conditions=conditions, condition_scores=scores)
+    assert {c.id: c.outcome for c in log.checks}["F03"] == "fail"
+    assert log.claims[0].blocked_by == ["F03"]
+
+
+def test_pooled_claims_fall_where_one_generator_dominates(sound):
+    lone = made_world(means={"example_swap": 4.0, "useless": 0.0})
+    plan = make_protocol(claims=[{**CLAIMS[1], "about": "all", "theta": 0.55}, CLAIMS[0]], replicates=100)
+    log = sound(world=lone, protocol=plan, conditions=(), condition_scores=None)
+    assert {c.id: c.outcome for c in log.checks}["F07"] == "fail"
+    assert "F07" in log.claims[1].blocked_by or log.claims[1].verdict != "supported"
+
+
+def test_salted_logs_say_so_and_name_nobody(sound, world):
+    import json
+
+    from deepassay.evidence.pseudonyms import Pseudonyms
+
+    log = sound(salt=Pseudonyms(bytes(32)))
+    assert log.privacy.salted_ids
+    assert "salt stays with the issuer" in log.privacy.pseudonymisation
+    assert verdicts(log)["C1"] == "supported", "pseudonyms change no check"
+    text = json.dumps(log.to_json())
+    assert "test-0" not in text
+    assert "-source" not in text
 
 
 @pytest.fixture

@@ -107,6 +107,62 @@ def test_f03_file_size_tells_the_label(clean):
     assert outcome("F03", clean, manifest=None).outcome == "not_run"
 
 
+def under(number, condition, **changes):
+    """A number as it came out under a condition."""
+    where = {"condition": condition, **number.slice}
+    return replace(number, id=f"{number.id}/{condition}", slice=where, **changes)
+
+
+def pooled(clean, metric):
+    return next(n for n in clean.numbers if n.metric == metric and dict(n.slice) == {"nonresponse": AS_ERROR})
+
+
+def test_f03_scores_that_change_with_the_coder(clean):
+    area = pooled(clean, "auc")
+    same = outcome("F03", clean, numbers=[*clean.numbers, under(area, "recode:jpeg@75", value=area.value - 1e-4)])
+    assert same.outcome == "pass"
+    assert same.statistic["re_encoding"]["within"]
+    assert not same.blocks
+    for value in (area.ci["lo"] - 0.01, min(1.0, area.ci["hi"] + 0.01)):
+        fell = outcome("F03", clean, numbers=[*clean.numbers, under(area, "recode:jpeg@75", value=value)])
+        assert fell.outcome == "fail"
+        assert fell.severity == "B"
+        assert fell.code == "f03.recoded"
+
+
+def heard(auc=0.5, lo=0.45, eer=0.5):
+    """An audit that looked at silence."""
+    from deepassay.audit import AuditFinding, AuditReport
+
+    statistic = {"auc": auc, "ci": {"lo": lo, "hi": auc + 0.05}, "eer": eer, "n_real": 120, "n_fake": 120,
+                 "auc_of_each_alone": {"leading": auc}}  # fmt: skip
+    finding = AuditFinding("shortcut.silence", "F04", "pass", "made up", statistic)
+    return AuditReport("x", "0" * 64, True, 240, 240, (finding,), {}, None)
+
+
+def test_f04_scores_that_rest_on_silence(clean):
+    tool = make_tool(modality="voice", media="audio", functions=["tts"])
+    voices = made_manifest(media="audio")
+    rate = pooled(clean, "eer")
+    changes = {"tool": tool, "manifest": voices, "audit": heard()}
+    same = outcome("F04", clean, **changes, numbers=[*clean.numbers, under(rate, "trim", value=rate.value + 0.03)])
+    assert same.outcome == "pass"
+    assert not same.blocks
+    rose = outcome("F04", clean, **changes, numbers=[*clean.numbers, under(rate, "trim", value=rate.value + 0.06)])
+    assert rose.outcome == "fail"
+    assert rose.severity == "B"
+    assert rose.code == "f04.trimmed"
+    assert outcome("F04", clean, **changes).outcome == "not_run", "nothing was scored again"
+    silent = {**changes, "audit": heard(auc=0.9, lo=0.85, eer=0.15)}
+    assert outcome("F04", clean, **silent).outcome == "fail"
+    unheard = {**changes, "audit": None}
+    half = outcome("F04", clean, **unheard, numbers=[*clean.numbers, under(rate, "trim")])
+    assert half.outcome == "not_run"
+    assert half.blocks
+    clip = make_tool(media="video")
+    assert outcome("F04", clean, tool=clip, manifest=made_manifest(media="video")).outcome == "pass"
+
+
 def test_f04_duration_tells_the_label(clean):
     voices = made_manifest(media="audio")
     tool = make_tool(modality="voice", media="audio", functions=["tts"])
