@@ -49,7 +49,9 @@ class AssessmentFolder(RunFolder):
 
     def store(self, modality: Modality) -> Any:
         """Views of both."""
-        return BothStores(super().store(modality), Store.open(self.path / "outputs" / "store", modality=modality))
+        return BothStores(
+            super().store(modality), Store.open(self.path / "outputs" / self.facts["outputs_store"], modality=modality)
+        )
 
 
 def with_outputs(
@@ -204,7 +206,8 @@ def _finished(path: Path, head: Mapping[str, Any]) -> dict[str, Made]:
     out = {}
     for line in lines[1:]:
         row = json.loads(line)
-        out[row.pop("input")] = Made(**row)
+        name = row.pop("input")
+        out[name] = Made(**row)
     return out
 
 
@@ -257,7 +260,11 @@ def _folder(
             f"sample {min(taken)!r} is in the run's data already", hint="give the tool another generator name"
         )
     bundle = Bundle.load(run.bundle)
-    prepare_store(outputs, bundle.modality(), place / "outputs" / "store")
+    store = f"store-{outputs.hash[:12]}"
+    for old in (place / "outputs").glob("store-*"):
+        if old.name != store:
+            shutil.rmtree(old)
+    prepare_store(outputs, bundle.modality(), place / "outputs" / store)
     both = join([manifest, outputs], name=manifest.name)
     both = Manifest(both.table, both.root, {**manifest.info, "outputs_manifest_sha256": outputs.hash})
     for name in ("config.yaml", "provenance.json"):
@@ -272,7 +279,7 @@ def _folder(
     both.to_parquet(place / "manifest.parquet")
     facts = {
         **run.facts, "manifest_sha256": both.hash, "root": str(both.root.resolve()), "counts": both.counts(),
-        "assessed_from": str(run.path.resolve()),
+        "assessed_from": str(run.path.resolve()), "outputs_store": store,
         "outcomes": dict(Counter(one.outcome for one in made.values())),
     }  # fmt: skip
     write_json(place / "run.json", facts)
