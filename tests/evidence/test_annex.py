@@ -1,5 +1,6 @@
 """The labelling annex: counts with intervals by source, annotations matched, survival drawn by seed, both pages."""
 
+import copy
 import html
 import json
 import re
@@ -8,7 +9,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from deepassay.errors import ConfigError, ScoreError
-from deepassay.evidence.annex import Output, labelling_annex
+from deepassay.evidence import annex as annex_module
+from deepassay.evidence.annex import Output, labelling_annex, missed_mutations
 from deepassay.evidence.dossier import render_dossier
 from deepassay.evidence.language import LANGUAGES, Words
 from deepassay.evidence.log import Labelling
@@ -178,3 +180,63 @@ def test_every_pipeline_rule_and_disputed_point_has_words():
                     assert f"mark.rule.{finding.rule}" in words, finding.rule
                 elif finding.outcome == "disputed":
                     assert f"mark.dispute.{finding.rule}" in words, finding.rule
+
+
+# What rests on the annex: check F12 and the legal map ------------------------------------------------------------------
+
+
+def clean(record):
+    """The record with both parsers in full agreement and no false hit."""
+    out = copy.deepcopy(record)
+    for number in (*out["implicit"], *out["survival"]):
+        count = number["support"].get("count")
+        if number["metric"] in ("implicit_read_back", "survival_read_back"):
+            count["k"] = count["n"]
+        if number["metric"] == "mark_false_hit":
+            count["k"] = 0
+    return out
+
+
+def f12(log):
+    return next(check for check in log.checks if check.id == "F12")
+
+
+def test_label_evidence_that_holds_leaves_f12_alone(annex, make_log):
+    check = f12(make_log(labelling=clean(annex.record())))
+    assert check.outcome == "pass"
+    assert check.statistic["mark_evidence"]["faults"] == []
+    assert check.statistic["mark_evidence"]["mutations_missed"] == []
+    assert "no statement" in f12(make_log()).statistic["mark_evidence"]
+
+
+@pytest.mark.parametrize("metric", ["implicit_read_back", "survival_read_back", "mark_false_hit"])
+def test_label_evidence_that_fails_makes_f12_fail_and_takes_support_away(metric, annex, make_log):
+    record = clean(annex.record())
+    number = next(n for n in (*record["implicit"], *record["survival"]) if n["metric"] == metric)
+    number["support"]["count"]["k"] += 1 if metric == "mark_false_hit" else -1
+    check = f12(make_log(labelling=record))
+    assert (check.outcome, check.blocks) == ("fail", True)
+    assert metric in check.reason
+    assert check.statistic["mark_evidence"]["faults"] == [metric]
+
+
+def test_a_validator_that_misses_damage_makes_f12_fail(annex, make_log, monkeypatch):
+    assert missed_mutations() == []
+    monkeypatch.setattr(annex_module, "validate_marks", lambda marks: [])
+    assert len(missed_mutations()) == 5
+    assert f12(make_log(labelling=clean(annex.record()))).outcome == "fail"
+
+
+def test_provisions_on_labels_are_measured_only_where_labels_were(annex, make_log):
+    def status(log, start):
+        return [row.status for row in log.legal_map if row.provision.startswith(start) and "I" in row.evidence_ids]
+
+    bare, full = make_log(), make_log(labelling=clean(annex.record()))
+    for provision in ("Art. 16", "Art. 17", "Art. 4, 5", "Art. 12", "whole standard"):
+        assert status(bare, provision) == ["out_of_scope"]
+        assert status(full, provision) == ["measured"]
+    implicit_only = {**clean(annex.record()), "explicit": []}
+    assert status(make_log(labelling=implicit_only), "Art. 17") == ["out_of_scope"]
+    for row in full.legal_map:
+        assert row.note
+        assert row.note_zh

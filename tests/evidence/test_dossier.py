@@ -13,7 +13,7 @@ from deepassay.errors import ConfigError
 from deepassay.evidence.dossier import LETTERS, render_dossier, write_dossier
 from deepassay.evidence.language import LANGUAGES, Words, legal_texts
 from deepassay.evidence.log import parse_log, read_log
-from score_worlds import made_world, make_tool
+from score_worlds import made_conditions, made_world, make_protocol, make_tool
 
 VOID = {"meta", "br", "hr", "img", "input", "link", "path", "line", "rect", "circle", "use"}
 
@@ -213,3 +213,51 @@ def test_few_people_are_not_counted_out(make_log):
     document = copy.deepcopy(log.to_json())
     document["tool_under_assessment"]["sampling"]["strata"][1]["n_clusters"] = 3
     assert "fewer than 5" in read(render_dossier(parse_log(document)))
+
+
+@pytest.fixture(scope="module")
+def full_log(make_log, world):
+    conditions, scores = made_conditions(world)
+    family = [
+        {"id": "K1", "metric": "apcer", "operating_point": "bpcer_5", "first": "tool", "second": "tool@jpeg@30"},
+        {"id": "K2", "metric": "auc", "first": "tool", "second": "generator:local_warp"},
+    ]
+    plan = make_protocol(ladders={"face": ["jpeg", "noise"]}, replicates=60, comparisons=family)
+    return make_log(conditions=conditions, condition_scores=scores, protocol=plan)
+
+
+def test_conditions_pairs_controls_comparisons_and_power_are_on_the_page(full_log):
+    text = read(render_dossier(full_log, "en"))
+    words = Words("en")
+    for key in ("C.power", "G.pairs", "G.controls", "G.comparisons", "H.halves", "K.gaps", "G.figure_ece"):
+        assert words(key) in text
+    for key in ("H.robust", "G.no_controls", "G.no_pairs"):
+        assert words(key) not in text
+    assert "the tool, JPEG 30 quality" in text
+    number = next(
+        n for n in full_log.results
+        if n.slice.get("condition") == "jpeg@30" and n.metric == "apcer" and n.operating_point == "bpcer_5"
+    )  # fmt: skip
+    assert f"{number.support.count.k} / {number.support.count.n}" in text
+    chinese = read(render_dossier(full_log, "zh"))
+    for term in ("统计效力", "对照", "漏检率", "JPEG 压缩", "统一转码", "配对"):
+        assert term in chinese
+    assert not re.findall(r"(?:[A-Za-z]{3,} ){5,}", chinese)
+
+
+def test_every_ladder_and_unit_has_a_name_in_both_languages():
+    from deepassay.media.channels import SOUND_LADDERS
+    from deepassay.media.processing import PICTURE_LADDERS
+
+    for language in LANGUAGES:
+        words = Words(language)
+        for biometric, ladders in (("face", PICTURE_LADDERS), ("voice", SOUND_LADDERS)):
+            for name, ladder in ladders.items():
+                assert f"ladder.{biometric}.{name}" in words
+                assert f"unit.{ladder.unit}" in words
+
+
+def test_groups_of_few_persons_are_not_printed(make_log):
+    log = make_log(world=made_world(people=(10, 60, 8)))
+    text = read(render_dossier(log, "en"))
+    assert Words("en")("small_cell") in text

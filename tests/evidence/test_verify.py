@@ -14,7 +14,9 @@ import pyarrow as pa
 import pytest
 
 from deepassay.evidence import verify, verify_command
+from deepassay.evidence.assess import enclosed
 from deepassay.evidence.canonical import canonical
+from deepassay.evidence.conditions import ConditionScores
 from deepassay.evidence.envelope import (
     PAYLOAD_TYPE,
     SealError,
@@ -28,9 +30,11 @@ from deepassay.evidence.envelope import (
 )
 from deepassay.evidence.log import parse_log
 from deepassay.evidence.protocol import Register
+from deepassay.evidence.pseudonyms import Pseudonyms
 from deepassay.evidence.seal import (
     BUNDLE,
     CARD,
+    CONDITIONS,
     DEV,
     ENVELOPE,
     FACTS,
@@ -49,7 +53,7 @@ from deepassay.evidence.seal import (
 from deepassay.evidence.verify import GOOD, UNCHECKED, WRONG, differences, verify_dossier
 from deepassay.files import sha256_bytes
 from deepassay.scores import ScoreTable
-from score_worlds import NOON, made_world, make_protocol, make_tool
+from score_worlds import NOON, made_conditions, made_world, make_protocol, make_tool
 
 LOG = "dossier/face.json"
 
@@ -66,6 +70,11 @@ class Shop:
     def seal(self, name: str, *, now=NOON, previous=None, **changes) -> Path:
         place = self.folder / name
         place.mkdir()
+        self.world.dev.write(place / "dev.parquet")
+        self.world.test.write(place / "test.parquet")
+        return self.finish(place, make_protocol(slices=("generator",), replicates=60), now, previous, **changes)
+
+    def finish(self, place, plan, now, before, **changes) -> Path:
         facts = {
             "created": self.world.bundle["created_utc"], "generators_seen": self.world.bundle["generators_seen"],
             "licence_chain": self.world.bundle["licence_chain"], "calibration": self.world.calibration.to_dict(),
@@ -76,18 +85,39 @@ class Shop:
         (place / "bundle" / "bundle.json").write_text(json.dumps(facts))
         (place / "bundle" / "card.md").write_bytes(b"a card")
         bundle = {**self.world.bundle, "bundle_sha256": sha256_bytes((place / "bundle" / "bundle.json").read_bytes())}
-        plan = make_protocol(slices=("generator",), replicates=60)
         book = Register(place / "protocol")
         book.freeze(plan, now=now - timedelta(hours=1))
         book.record_opening(self.world.test.hash, now=now - timedelta(minutes=30))
-        self.world.dev.write(place / "dev.parquet")
-        self.world.test.write(place / "test.parquet")
         log = self.make_log(
             world=self.world, protocol=plan, record=book.record(), bundle_info=bundle, now=now, **changes
         )
         return seal_dossier(
             log, key=self.key, folder=place / "dossier", dev=place / "dev.parquet", test=place / "test.parquet",
-            protocol=place / "protocol", bundle=place / "bundle", out=place / "sealed.zip", previous=previous,
+            protocol=place / "protocol", bundle=place / "bundle", out=place / "sealed.zip", previous=before,
+            conditions=place / "conditions.parquet" if "conditions" in changes else None,
+        )  # fmt: skip
+
+    def seal_full(self, name: str, *, now=NOON, previous=None, earlier=None, **changes) -> Path:
+        place = self.folder / name
+        (place / "dossier").mkdir(parents=True)
+        (place / "dossier" / "audit.json").write_text(
+            json.dumps({"findings": [{"id": "x", "examples": [{"sample_id": "test-0/real/0"}]}]})
+        )
+        family = [
+            {"id": "K1", "metric": "apcer", "operating_point": "bpcer_5", "first": "tool", "second": "tool@jpeg@30"}
+        ]
+        plan = make_protocol(
+            slices=("generator", "gender"), replicates=60, ladders={"face": ["jpeg", "noise"]}, comparisons=family
+        )
+        conditions, scores = made_conditions(self.world)
+        salt = Pseudonyms(bytes(32))
+        tables = enclosed(self.world.test, self.world.dev, scores, plan, salt)
+        tables.dev.write(place / "dev.parquet")
+        tables.test.write(place / "test.parquet")
+        tables.conditions.write(place / "conditions.parquet")
+        return self.finish(
+            place, plan, now, previous, conditions=conditions, condition_scores=scores, salt=salt, previous=earlier,
+            **changes,
         )  # fmt: skip
 
 
@@ -100,6 +130,12 @@ def shop(tmp_path_factory, make_log):
 @pytest.fixture(scope="module")
 def first(shop):
     return shop.seal("first")
+
+
+@pytest.fixture(scope="module")
+def full(shop):
+    """A dossier with everything: conditions, comparisons, ids as pseudonyms, an audit beside it."""
+    return shop.seal_full("full")
 
 
 @pytest.fixture(scope="module")
@@ -491,3 +527,99 @@ def test_verifying_needs_no_torch(first):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# Conditions, pseudonyms and versions ---------------------------------------------------------------------------------
+
+
+def test_a_dossier_with_conditions_and_pseudonyms_verifies_and_names_nobody(full, shop):
+    findings = verify_dossier(full, key=shop.key.public)
+    assert not by_part(findings), by_part(findings)
+    good, left = by_part(findings, GOOD), by_part(findings, UNCHECKED)
+    assert "rows under 4 conditions" in good["tables"]
+    assert "only the issuer's salt can show it" in left["tables"]
+    files = read_sealed(full).files
+    assert CONDITIONS in files
+    for name, data in files.items():
+        assert not re.search(rb"(test|dev|train)-\d|-source\b", data), f"an id of the corpus in {name}"
+    assert json.loads(files["dossier/audit.json"])["findings"][0]["examples"] == []
+    assert "salt" not in " ".join(files)
+    log = json.loads(files[LOG])
+    assert log["comparisons"][0]["p_holm"] is not None
+    assert log["schema_version"] == "0.3"
+
+
+def edit_conditions(files):
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "c.parquet")
+        path.write_bytes(files[CONDITIONS])
+        table = ConditionScores.read(path).table
+        rows = table.to_pylist()
+        row = next(r for r in rows if r["condition"] == "jpeg@30" and r["score"] is not None)
+        row["score"] += 4.0
+        ConditionScores(pa.Table.from_pylist(rows, schema=table.schema)).write(path)
+        files[CONDITIONS] = path.read_bytes()
+
+
+def a_condition_number(document):
+    number = next(n for n in document["results"] if n["slice"].get("condition") == "jpeg@30" and n["metric"] == "apcer")
+    number["value"] = 0.0
+
+
+def a_p_value(document):
+    document["comparisons"][0]["p_holm"] = 0.5
+
+
+def a_power(document):
+    document["power"][0]["n_effective"] += 1
+
+
+def a_recoding(document):
+    check = next(check for check in document["checks"] if check["id"] == "F03")
+    check["statistic"]["re_encoding"]["after"] = 0.99
+
+
+def a_denial(document):
+    document["privacy"]["salted_ids"] = False
+
+
+def a_control(document):
+    number = next(n for n in document["results"] if n["slice"].get("control") == "real_halves")
+    number["value"] = 0.5
+
+
+FULL_CHANGES = {
+    "score under a condition": (edit_conditions, {"tables", "numbers"}),
+    "number under a condition": (edit_json(LOG, a_condition_number), {"numbers"}),
+    "p-value": (edit_json(LOG, a_p_value), {"numbers"}),
+    "power": (edit_json(LOG, a_power), {"numbers"}),
+    "re-encoding": (edit_json(LOG, a_recoding), {"checks"}),
+    "pseudonyms denied": (edit_json(LOG, a_denial), {"tables"}),
+    "control": (edit_json(LOG, a_control), {"numbers"}),
+}
+
+
+@pytest.mark.parametrize("what", FULL_CHANGES)
+def test_what_came_with_conditions_is_recomputed_too(what, full, tmp_path, undrawn):
+    change, parts = FULL_CHANGES[what]
+    forged = altered(full, change, tmp_path / "x.zip", key=make_key(tmp_path / "forger"))
+    wrong = by_part(verify_dossier(forged))
+    assert parts <= set(wrong), wrong
+
+
+def test_a_new_version_is_compared_with_the_old_one_and_that_is_made_again(full, shop, undrawn):
+    earlier = verify.read_earlier(read_sealed(full))
+    new = shop.seal_full(
+        "version 2", now=NOON + timedelta(days=9), previous=full, earlier=earlier, tool=make_tool(version="2")
+    )
+    said = json.loads(read_sealed(new).files[LOG])["previous_version"]
+    assert said["same_inputs"] == said["shared_clusters"] > 0
+    good = by_part(verify_dossier(new, key=shop.key.public, previous=[full]), GOOD)
+    assert "made again" in good["versions"]
+    findings = verify_dossier(new, key=shop.key.public)
+    assert not by_part(findings), by_part(findings)
+    assert "was not given" in by_part(findings, UNCHECKED)["versions"]
+    with pytest.raises(SealError, match="not the one to follow"):
+        shop.seal_full("no chain", now=NOON + timedelta(days=9), earlier=earlier, tool=make_tool(version="2"))

@@ -265,7 +265,7 @@ class _Case:
     def unpack(self, place: Path) -> None:
         """The files that readers of files need, under names of our own."""
         self.place = place
-        for name in (DEV, TEST, PROTOCOL, OPENINGS):
+        for name in (DEV, TEST, CONDITIONS, PROTOCOL, OPENINGS):
             if name in self.sealed.files:
                 (place / name).parent.mkdir(exist_ok=True)
                 (place / name).write_bytes(self.sealed.files[name])
