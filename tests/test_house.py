@@ -22,7 +22,7 @@ TORCH_FREE = sorted(
     if path.relative_to(PACKAGE).parts[0]
     in {
         "errors.py", "labels.py", "files.py", "provenance.py", "metrics", "media", "manifest.py", "scores.py",
-        "processes.py", "remote.py",
+        "processes.py", "remote.py", "worklist.py",
         "manipulation", "marks", "splits.py", "corpora", "adapters", "modality", "calibrator.py", "figures.py",
         "audit", "audit.py", "scoring.py", "evaluation.py", "screening", "evidence", "runs.py", "doctor.py",
         "pipelines", "cli.py",

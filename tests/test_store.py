@@ -258,6 +258,27 @@ def test_a_part_file_cut_anywhere_is_gone_on_with(tmp_path, manifest, keep):
     assert tree(store) == tree(tmp_path / "fresh")
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_only_what_failed_is_prepared_again(tmp_path, workers):
+    modality = Patches(journal=str(tmp_path / "journal"))
+    manifest = write_samples(tmp_path / "media", modality, 12, split="train")
+    good = manifest.file(manifest[5]).read_bytes()
+    manifest.file(manifest[5]).write_bytes(b"boom")
+    manifest.file(manifest[6]).write_bytes(b"silent")
+    store = prepare_store(manifest, modality, tmp_path / "store", progress=False, shard_samples=4)
+    assert store.counts == {"error": 1, "no_face": 1, "ok": 10}
+    (tmp_path / "journal").unlink()
+    manifest.file(manifest[5]).write_bytes(good)
+    store = prepare_store(
+        manifest, modality, tmp_path / "store", progress=False, shard_samples=4, retry=True, workers=workers
+    )
+    assert (tmp_path / "journal").read_text().split() == ["005.bin"]  # and not what has no face
+    assert store.counts == {"no_face": 1, "ok": 11}
+    store.verify()
+    whole = prepare_store(manifest, modality, tmp_path / "whole", progress=False, shard_samples=4)
+    assert [s["sha256"] for s in whole.head["shards"]] == [s["sha256"] for s in store.head["shards"]]
+
+
 def test_another_preparation_is_refused_by_name(tmp_path, manifest):
     quiet(manifest, Patches(), tmp_path / "store")
     other = Patches(version="2")

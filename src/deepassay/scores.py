@@ -124,6 +124,26 @@ class ScoreTable:
             )
         return cls(pa.Table.from_pylist(out, schema=SCHEMA), dict(meta))
 
+    def patched(self, other: "ScoreTable") -> "ScoreTable":
+        """This table with the rows of another in place of its own of the same ids: what was scored again.
+
+        Raises:
+            ScoreError: an id that this table does not have, or scores of another detector or calibration.
+        """
+        place = {name: i for i, name in enumerate(self.table.column("sample_id").to_pylist())}
+        strange = [name for name in other.table.column("sample_id").to_pylist() if name not in place]
+        about = [{k: v for k, v in t.meta.items() if k not in ("manifest_sha256", "code")} for t in (self, other)]
+        if strange or about[0] != about[1]:
+            raise ScoreError(
+                f"rows of another table cannot be put in: {strange[:1] or 'they were scored differently'}",
+                hint="score the whole manifest again with one detector, bundle and setting",
+            )
+        both = pa.concat_tables([self.table, other.table])
+        order = np.arange(len(self))
+        for i, name in enumerate(other.table.column("sample_id").to_pylist()):
+            order[place[name]] = len(self) + i
+        return ScoreTable(both.take(pa.array(order)).combine_chunks(), self.meta)
+
     def __len__(self) -> int:
         return self.table.num_rows
 

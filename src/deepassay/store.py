@@ -353,6 +353,7 @@ def _plan(samples: Sequence[Sample], modality: Modality, encoding: _Encoding, sh
 def prepare_store(
     manifest: Manifest, modality: Modality, folder: str | Path, *, workers: int = 0, shard: tuple[int, int] = (0, 1),
     encoding: str = "raw", quality: int = 95, shard_samples: int = 64, timeout_s: float = 600.0, progress: bool = True,
+    retry: bool = False,
 ) -> "Store":  # fmt: skip
     """Prepare every sample of a manifest once, and keep the outcome: views, or a status with its reason.
 
@@ -369,6 +370,7 @@ def prepare_store(
         encoding: "raw" or "png" (both lossless), or "jpeg" at ``quality`` (lossy, and recorded as such); pictures only.
         shard_samples: samples per file.
         timeout_s: with workers, how long one file may take before it is given status error.
+        retry: prepare samples of status error again, in files that are finished; everything else stays as it is.
 
     Returns:
         the store; `Store.complete` is false while other machines' files are missing.
@@ -416,6 +418,9 @@ def prepare_store(
                     written += (folder / names[i]).stat().st_size - end
                     made += len(groups[i]) - count
                     _check_space(folder, written / max(1, made) * (len(queue) - made))
+        if retry:
+            again = [(folder / names[i], groups[i]) for i in mine if i not in todo]
+            _retry(again, manifest.root, modality, coder, workers, timeout_s)
     if all((folder / name).is_file() for name in names):
         _close(folder, plan, names, manifest)
     return Store.open(folder, modality=modality, manifest=manifest, incomplete=parts > 1)
@@ -443,6 +448,36 @@ def _alone(folder: Path, part: int, parts: int) -> Iterator[None]:
             ) from error
         yield
     path.unlink(missing_ok=True)
+
+
+def _retry(
+    shards: Sequence[tuple[Path, Sequence[Sample]]], root: Path, modality: Modality, encoding: _Encoding, workers: int,
+    timeout_s: float,
+) -> None:  # fmt: skip
+    """Prepare the samples of status error again, each shard in place of its former self once it is whole."""
+    failed = {
+        path: {i for i, batch in enumerate(_batches(path)) if batch.column("status")[0].as_py() == Status.ERROR}
+        for path, _ in shards
+    }
+    queue = [sample for path, group in shards for i, sample in enumerate(group) if i in failed[path]]
+    if not queue:
+        return
+    if workers:
+        records = _prepare_in_processes(queue, root, modality, encoding, workers, timeout_s)
+    else:
+        records = (_prepare_one(sample, root, modality, encoding) for sample in queue)
+    for path, _ in shards:
+        if not failed[path]:
+            continue
+        part = _part(path)
+        with open(part, "wb", buffering=0) as sink:
+            _put(sink, RECORD.serialize())
+            for i, batch in enumerate(_batches(path)):
+                new = pa.RecordBatch.from_pylist([next(records)], schema=RECORD) if i in failed[path] else batch
+                _put(sink, new.serialize())
+            _put(sink, _END)
+            os.fsync(sink.fileno())
+        os.replace(part, path)
 
 
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # of an Arrow stream

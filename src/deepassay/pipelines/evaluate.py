@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from rich.console import Console
@@ -11,21 +13,41 @@ from deepassay.calibrator import calibrate
 from deepassay.errors import ConfigError
 from deepassay.evaluation import Number, markdown_table, measure, write_metrics
 from deepassay.evidence.protocol import Register
-from deepassay.files import write_text
-from deepassay.labels import FAKE, REAL
+from deepassay.files import write_json, write_text
+from deepassay.labels import FAKE, REAL, Status
 from deepassay.manifest import SPLITS, Manifest
 from deepassay.modality.views import view_count
 from deepassay.pipelines.build import build, take
 from deepassay.pipelines.folder import RunFolder
-from deepassay.pipelines.prepare import read_corpus
+from deepassay.pipelines.prepare import read_corpus, read_shard
 from deepassay.pipelines.terminal import terminal
 from deepassay.provenance import code_identity
 from deepassay.scores import ScoreTable
-from deepassay.scoring import score_manifest
+from deepassay.scoring import Predict, score_manifest
 from deepassay.screening.bundle import Bundle
+from deepassay.worklist import score_worklist
 
 log = logging.getLogger(__name__)
-KEYS = {"run", "bundle", "corpus", "split", "replicates", "views", "slices", "seed", "workers", "name"}
+KEYS = {
+    "run",
+    "bundle",
+    "corpus",
+    "split",
+    "replicates",
+    "views",
+    "slices",
+    "seed",
+    "workers",
+    "name",
+    "processes",
+    "part",
+    "retry",
+}
+
+
+def _predict_of(path: Path) -> Predict:
+    """The detector of a bundle, in a process of its own."""
+    return Bundle.load(path).predict
 
 
 def score_with_bundle(
@@ -37,11 +59,16 @@ def score_with_bundle(
     workers: int = 0,
     config_fingerprint: str = "",
     resume_path: Path | None = None,
-) -> ScoreTable:
+    worklist: Path | None = None,
+    processes: int = 1,
+    finish: bool = True,
+) -> ScoreTable | None:
     """Score a manifest with the exported graph and calibrate with the bundle's calibration: every sample gets a row.
 
     Args:
         views: views per file, a number or ``all``; by default the bundle's, which its thresholds were fixed with.
+        worklist: a folder in which several processes and machines work together (`worklist.score_worklist`).
+        processes, finish: see there; only with a worklist is the result None, where others are still at work.
     """
     most = bundle.views if views is None else view_count(views, bundle.modality())
     meta = {
@@ -51,6 +78,12 @@ def score_with_bundle(
         "code": code_identity(),
         "views": most,
     }
+    if worklist is not None:
+        shared = score_worklist(
+            manifest, bundle.modality(), partial(_predict_of, bundle.path), worklist, views=most, store=store,
+            meta=meta, processes=processes, finish=finish,
+        )  # fmt: skip
+        return None if shared is None else calibrate(shared, bundle.calibration)
     table = score_manifest(
         manifest,
         bundle.modality(),
@@ -165,8 +198,17 @@ def evaluate_run(
     views: int | str | None = None,
     seed: int = 0,
     workers: int = 0,
+    processes: int = 1,
+    part: str | None = None,
+    retry: bool = False,
 ) -> list[Number]:
-    """Score every split of a run with its bundle and report the test split."""
+    """Score every split of a run with its bundle and report the test split.
+
+    Args:
+        processes: that score side by side; the table does not depend on it.
+        part: "i/n" where n commands, on any machines, work on the same run: the first waits for all and reports.
+        retry: score again only what ended in an error before.
+    """
     if not run.bundle.exists():
         raise ConfigError(f"{run.path} has no bundle yet", hint=f"run `deepassay export run={run.path}` first")
     config = run.config
@@ -175,23 +217,48 @@ def evaluate_run(
     store = run.store(bundle.modality())
     console.print("[bold]evaluate[/] (exported graph, every split)")
     tables: dict[str, ScoreTable] = {}
+    number, parts = read_shard(part or "1/1")
+    shared = processes > 1 or parts > 1
     for split in SPLITS:
-        part = manifest.split(split)
-        if not len(part):
+        rows = manifest.split(split)
+        if not len(rows):
             continue
-        journal = run.path / "scores" / f".{split}.{bundle.hash[:12]}.jsonl"
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        tables[split] = score_with_bundle(
-            part,
+        before = None
+        if retry and run.scores(split).is_file():
+            before = ScoreTable.read(run.scores(split))
+            failed = before.column("status") == str(Status.ERROR)
+            console.print(f"  {split}: {int(failed.sum())} of {len(before)} samples ended in an error, scored again")
+            if not failed.any():
+                tables[split] = before
+                continue
+            rows = rows.select(failed)
+        place = run.path / "scores" / f".{split}.{bundle.hash[:12]}"
+        journal = place.with_suffix(".jsonl") if before is None else None
+        place.parent.mkdir(parents=True, exist_ok=True)
+        table = score_with_bundle(
+            rows,
             bundle,
             store=store,
             views=views,
             workers=workers,
             config_fingerprint=run.fingerprint,
             resume_path=journal,
+            worklist=place if shared and before is None else None,
+            processes=processes,
+            finish=number == 0,
         )
+        if table is None:
+            console.print(f"  {split}: no part is free; whoever has part 1 waits for the others and reports")
+            continue
+        tables[split] = table if before is None else before.patched(table)
         tables[split].write(run.scores(split))
-        journal.unlink(missing_ok=True)
+        if journal is not None:
+            journal.unlink(missing_ok=True)
+        if shared:
+            rmtree(place, ignore_errors=True)
+    if number:
+        return []
+    list_failures(run.path, tables, console)
     if "test" not in tables:
         console.print("  there is no test split: nothing to report (train and dev tables are written)")
         return []
@@ -209,6 +276,24 @@ def evaluate_run(
     )
 
 
+def list_failures(folder: Path, tables: Mapping[str, ScoreTable], console: Console) -> None:
+    """Say what ended in an error, write it to ``failed.json``, and give the command that tries just that again."""
+    failed = [
+        {"split": split, "sample_id": str(name), "reason": str(reason)}
+        for split, table in tables.items()
+        for name, status, reason in zip(*(table.column(c) for c in ("sample_id", "status", "reason")), strict=True)
+        if status == str(Status.ERROR)
+    ]
+    path = folder / "failed.json"
+    if not failed:
+        path.unlink(missing_ok=True)
+        return
+    command = f"deepassay evaluate run={folder} retry=true"
+    write_json(path, {"schema": "1", "step": "evaluate", "command": command, "failed": failed})
+    console.print(f"[yellow]{len(failed)} samples ended in an error[/], listed in {path}; the first: "
+                  f"{failed[0]['sample_id']}: {failed[0]['reason']}\n  to try just those again: {command}")  # fmt: skip
+
+
 def evaluate(config: Mapping[str, Any], folder: Path) -> int:
     """`deepassay evaluate run=...`, or `bundle=... corpus=...` for files that no run knows."""
     settings = take(config, KEYS, verb="evaluate")
@@ -222,6 +307,9 @@ def evaluate(config: Mapping[str, Any], folder: Path) -> int:
             views=settings["views"],
             seed=int(settings["seed"]),
             workers=int(settings["workers"]),
+            processes=int(settings.get("processes") or 1),
+            part=settings.get("part"),
+            retry=bool(settings.get("retry")),
         )
         return 0
     if not settings["bundle"] or not settings["corpus"]:
@@ -236,6 +324,7 @@ def evaluate(config: Mapping[str, Any], folder: Path) -> int:
     table = score_with_bundle(
         manifest, bundle, views=settings["views"], workers=int(settings["workers"]), resume_path=None
     )
+    assert table is not None  # only a work list can be unfinished
     table.write(folder / "scores" / "test.parquet")
     console.print(f"scores {folder / 'scores' / 'test.parquet'}")
     if (manifest.column("label") < 0).all():

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from deepassay.errors import ConfigError, ManifestError
-from deepassay.files import cache_folder, slug
+from deepassay.files import cache_folder, slug, write_json
+from deepassay.labels import Status
 from deepassay.manifest import Manifest
 from deepassay.modality.views import Modality
 from deepassay.pipelines.build import build, take
@@ -16,7 +17,7 @@ from deepassay.splits import assert_disjoint
 from deepassay.store import Store, merge_stores, prepare_store
 
 log = logging.getLogger(__name__)
-KEYS = {"corpus", "modality", "split", "store", "seed", "name", "shard", "merge"}
+KEYS = {"corpus", "modality", "split", "store", "seed", "name", "shard", "merge", "retry"}
 
 
 def ensure_finder(modality: Mapping[str, Any]) -> None:
@@ -76,16 +77,18 @@ def split_corpus(config: Mapping[str, Any], manifest: Manifest, *, real_only: Co
 
 
 def open_store(
-    config: Mapping[str, Any], manifest: Manifest, modality: Modality, *, shard: tuple[int, int] = (0, 1)
-) -> Store:
+    config: Mapping[str, Any], manifest: Manifest, modality: Modality, *, shard: tuple[int, int] = (0, 1),
+    retry: bool = False,
+) -> Store:  # fmt: skip
     """Prepare every sample's views, or go on with, or reuse, what an earlier command prepared.
 
     Args:
         shard: (i, n) with 0 <= i < n: only the i-th of n parts; the store is complete when all were made.
+        retry: prepare samples of status error again.
     """
     folder, options = _store_options(config, manifest, modality)
     workers = int(config.get("workers", 0))
-    return prepare_store(manifest, modality, folder, workers=workers, shard=shard, **options)
+    return prepare_store(manifest, modality, folder, workers=workers, shard=shard, retry=retry, **options)
 
 
 def _store_options(config: Mapping[str, Any], manifest: Manifest, modality: Modality) -> tuple[Path, dict[str, Any]]:
@@ -117,7 +120,8 @@ def prepare(config: Mapping[str, Any], folder: Path) -> int:
         parts_made = [] if merge is True else [Path(place) for place in merge]
         store = merge_stores(manifest, modality, folder_of_store, parts_made, **options)
     else:
-        store = open_store(settings["store"], manifest, modality, shard=(part, parts))
+        again = bool(settings.get("retry"))
+        store = open_store(settings["store"], manifest, modality, shard=(part, parts), retry=again)
     split = split_corpus(settings["split"], manifest)
     split.to_parquet(folder / "manifest.parquet")
     console = terminal()
@@ -133,4 +137,22 @@ def prepare(config: Mapping[str, Any], folder: Path) -> int:
         )
     for status, n in sorted(store.counts.items()):
         console.print(f"  {status:<12} {n:>6}")
+    _list_failures(store, manifest, folder, console)
     return 0
+
+
+def _list_failures(store: Store, manifest: Manifest, folder: Path, console: Any) -> None:
+    """Say what ended in an error, write it to ``failed.json``, and how to try just that again."""
+    if not store.complete:
+        return
+    names = [s.sample_id for s in manifest if store.status(s.sample_id) == Status.ERROR]
+    if not names:
+        (folder / "failed.json").unlink(missing_ok=True)
+        return
+    failed = [{"sample_id": name, "reason": store.reason(name)} for name in names]
+    remedy = "the same `deepassay prepare` command with retry=true"
+    write_json(folder / "failed.json", {"schema": "1", "step": "prepare", "command": remedy, "failed": failed})
+    console.print(
+        f"[yellow]{len(names)} samples ended in an error[/], listed in {folder / 'failed.json'}; the first: "
+        f"{names[0]}: {failed[0]['reason']}\n  to try just those again: {remedy}"
+    )
