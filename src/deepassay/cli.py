@@ -18,6 +18,7 @@ PLAIN = {
     "bundle": ("deepassay.screening.bundle_command", "show, verify and compare exported bundles"),
     "journal": ("deepassay.screening.journal", "check a journal of verdicts for changed, dropped or reordered records"),
     "verify": ("deepassay.evidence.verify_command", "recompute and check a sealed dossier, without torch or media"),
+    "compare": ("deepassay.evidence.compare_command", "two sealed dossiers of one tool, the newer against the older"),
     "seal": ("deepassay.pipelines.seal", "make a signing key; seal a run's dossier"),
     "protocol": ("deepassay.pipelines.protocol", "how many samples a plan needs; freeze it"),
     "marks": ("deepassay.pipelines.marks", "find labels and C2PA manifests of synthetic content, and what survives"),

@@ -1,5 +1,6 @@
 """Sealed dossiers: verified from the zip alone; each thing that is changed is found and named, re-signed or not."""
 
+import argparse
 import base64
 import json
 import re
@@ -13,9 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from deepassay.evidence import verify, verify_command
+from deepassay.evidence import compare_command, verify, verify_command
 from deepassay.evidence.assess import enclosed
 from deepassay.evidence.canonical import canonical
+from deepassay.evidence.compare_command import compared
 from deepassay.evidence.conditions import ConditionScores
 from deepassay.evidence.envelope import (
     PAYLOAD_TYPE,
@@ -609,7 +611,7 @@ def test_what_came_with_conditions_is_recomputed_too(what, full, tmp_path, undra
     assert parts <= set(wrong), wrong
 
 
-def test_a_new_version_is_compared_with_the_old_one_and_that_is_made_again(full, shop, undrawn):
+def test_a_new_version_is_compared_with_the_old_one_and_that_is_made_again(full, shop, undrawn, capsys):
     earlier = verify.read_earlier(read_sealed(full))
     new = shop.seal_full(
         "version 2", now=NOON + timedelta(days=9), previous=full, earlier=earlier, tool=make_tool(version="2")
@@ -621,5 +623,14 @@ def test_a_new_version_is_compared_with_the_old_one_and_that_is_made_again(full,
     findings = verify_dossier(new, key=shop.key.public)
     assert not by_part(findings), by_part(findings)
     assert "was not given" in by_part(findings, UNCHECKED)["versions"]
+    found = compared(full, new)
+    assert found["same_inputs"] == said["same_inputs"]
+    assert {row["metric"] for row in found["rows"]} == {"auc", "apcer"}
+    assert compare_command.main(argparse.Namespace(older=full, newer=new, json=False)) == 0
+    text = capsys.readouterr().out
+    assert "Example swap 2 against 1" in text
+    assert "APCER at bpcer_5" in text
+    with pytest.raises(SealError, match="the newer one"):
+        compared(new, full)
     with pytest.raises(SealError, match="not the one to follow"):
         shop.seal_full("no chain", now=NOON + timedelta(days=9), earlier=earlier, tool=make_tool(version="2"))

@@ -588,12 +588,17 @@ class _Case:
         return self.facts
 
     def _tool(self) -> ToolUnderAssessment:
-        tool = self._log().tool_under_assessment
-        return ToolUnderAssessment(
-            name=tool.name, version=tool.version, provider=tool.provider, functions=tool.functions,
-            modality=tool.biometric, media=tool.modality, generator=tool.generator,
-            seen_by_detectors=tool.seen_by_detectors, settings=tool.settings,
-        )  # fmt: skip
+        return tool_of(self._log())
+
+
+def tool_of(log: AssessmentLog) -> ToolUnderAssessment:
+    """The tool under assessment as its log describes it."""
+    tool = log.tool_under_assessment
+    return ToolUnderAssessment(
+        name=tool.name, version=tool.version, provider=tool.provider, functions=tool.functions,
+        modality=tool.biometric, media=tool.modality, generator=tool.generator,
+        seen_by_detectors=tool.seen_by_detectors, settings=tool.settings,
+    )  # fmt: skip
 
 
 def read_earlier(sealed: Sealed) -> Earlier:
