@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from deepassay.errors import ManifestError
 from deepassay.files import atomic_path
 from deepassay.labels import LABEL_WORDS, parse_label
+from deepassay.remote import Remote, is_url
 
 pc: Any = pyarrow.compute  # makes its functions when it is imported, unseen by type checkers
 
@@ -352,9 +353,9 @@ class Manifest:
 
     @classmethod
     def read_parquet(cls, path: str | Path, root: str | Path) -> "Manifest":
-        """Read what `to_parquet` wrote. Raises ManifestError where it is something else."""
+        """Read what `to_parquet` wrote, from a path or a URL. Raises ManifestError where it is something else."""
         try:
-            table = pq.read_table(path)
+            table = pq.read_table(pa.BufferReader(Remote(str(path)).read("")) if is_url(path) else path)
         except (OSError, pa.ArrowInvalid) as error:
             raise ManifestError(
                 f"{path}: not a readable Parquet file ({error})", hint="prepare the corpus again"

@@ -20,11 +20,20 @@ import numpy as np
 import pyarrow as pa
 
 from deepassay.errors import AssayError, ConfigError, ManifestError, MissingDependencyError
-from deepassay.files import atomic_path, fingerprint, sha256_file, write_json
+from deepassay.files import (
+    atomic_path,
+    cache_folder,
+    fingerprint,
+    sha256_bytes,
+    sha256_file,
+    write_bytes,
+    write_json,
+)
 from deepassay.labels import Status, Unusable
 from deepassay.manifest import Manifest, Sample
 from deepassay.modality.views import Modality, Views
 from deepassay.processes import die_with_parent
+from deepassay.remote import Remote, RemoteError, is_url
 
 SCHEMA_VERSION = "1"
 ENCODINGS = ("raw", "png", "jpeg")
@@ -635,10 +644,12 @@ class Store:
         folder: of the store.
         head: contents of its ``store.json``, or of its plan while incomplete.
         index: one row per sample, `INDEX_SCHEMA`.
+        remote: where shards that are not in the folder yet are fetched from, and checked.
     """
 
-    def __init__(self, folder: Path, head: Mapping[str, Any], index: pa.Table) -> None:
+    def __init__(self, folder: Path, head: Mapping[str, Any], index: pa.Table, remote: Remote | None = None) -> None:
         self.folder = folder
+        self.remote = remote
         self.head = dict(head)
         ids, shards, rows, statuses, reasons, n_views = (
             index.column(name).to_pylist() for name in ("sample_id", "shard", "row", "status", "reason", "n_views")
@@ -656,6 +667,8 @@ class Store:
         """Open a finished store and check that it is the one that is meant.
 
         Args:
+            folder: a folder, or the URL of one (see `source`): its shards are then fetched when they are first read,
+                checked against the hashes in ``store.json``, and kept in the cache folder.
             modality, fingerprint: refuse a store that another preparation made.
             manifest: refuse a store that lacks a sample of it, or holds it from another file; it may be a part of
                 what was prepared, and labels and splits may have changed since.
@@ -666,12 +679,15 @@ class Store:
             ManifestError: samples are not in it.
             AssayError: a file is missing or damaged; names it.
         """
+        remote: Remote | None = None
+        if is_url(folder):
+            folder, remote = _fetch_head(str(folder))
         folder = Path(folder)
         if not (folder / PLAN).is_file():
             raise ConfigError(f"{folder}: no store of prepared views there", hint="run prepare first")
         if (folder / HEAD).is_file():
             head = json.loads((folder / HEAD).read_text(encoding="utf-8"))
-            index = _read_index(folder, head)
+            index = _read_index(folder, head, here=remote is None)
         elif incomplete:
             head = json.loads((folder / PLAN).read_text(encoding="utf-8"))
             index = pa.Table.from_pylist([], schema=INDEX_SCHEMA)
@@ -690,10 +706,17 @@ class Store:
                 f"{wanted[:12]}",
                 hint="prepare again into another folder, or use the modality config that the store was made with",
             )
-        store = cls(folder, head, index)
+        store = cls(folder, head, index, remote)
         if manifest is not None and store.complete:
             store.check(manifest)
         return store
+
+    @property
+    def source(self) -> str:
+        """What `open` opens this store with again: its folder, or its URL with the hash of ``store.json``."""
+        if self.remote is None:
+            return str(self.folder.resolve())
+        return f"{self.remote.url}#{sha256_file(self.folder / HEAD)}"
 
     @property
     def complete(self) -> bool:
@@ -768,7 +791,7 @@ class Store:
             raise Unusable(status, reason)
         number, row = self._where[sample_id]
         if number not in self._open:
-            self._open[number] = _batches(self.folder / self.head["shards"][number]["name"])
+            self._open[number] = _batches(self._shard(self.head["shards"][number]))
         batch = self._open[number][row]
         cell = {name: batch.column(name)[0] for name in RECORD.names}
         shape = cell["shape"].as_py()
@@ -785,10 +808,16 @@ class Store:
             _array(cell["size"], np.float32) if cell["size"].is_valid else None,
         )
 
+    def _shard(self, entry: Mapping[str, Any]) -> Path:
+        path = self.folder / entry["name"]
+        if self.remote is not None and not path.is_file():
+            self.remote.fetch(entry["name"], path, sha256=entry["sha256"], size=int(entry["bytes"]))
+        return path
+
     def verify(self) -> None:
         """Read every file and compare hashes. Raises AssayError naming the first that was altered."""
         for entry in [*self.head["shards"], {"name": INDEX, "sha256": self.head["index_sha256"]}]:
-            path = self.folder / entry["name"]
+            path = self._shard(entry) if "bytes" in entry else self.folder / entry["name"]
             if not path.is_file() or sha256_file(path) != entry["sha256"]:
                 raise AssayError(f"{path}: missing or altered", hint="delete that file and run the same prepare again")
 
@@ -809,8 +838,33 @@ def _array(cell: pa.Scalar, kind: type[np.generic]) -> np.ndarray:
     return np.asarray(cell.values.to_numpy(zero_copy_only=False), dtype=kind)  # type: ignore[attr-defined]
 
 
-def _read_index(folder: Path, head: Mapping[str, Any]) -> pa.Table:
-    for entry in head["shards"]:
+def _fetch_head(url: str) -> tuple[Path, Remote]:
+    """The small files of a store at a URL, in a folder of the cache that belongs to exactly this state of it."""
+    place, _, pinned = url.partition("#")
+    remote = Remote(place)
+    head = remote.read(HEAD)
+    found = sha256_bytes(head)
+    if pinned and found != pinned:
+        raise RemoteError(
+            f"{place}/{HEAD}: altered; its SHA-256 is {found[:16]}..., recorded was {pinned[:16]}...",
+            hint="another store lies there now: give the one that was used, or begin a new run",
+        )
+    folder = cache_folder() / "remote" / sha256_bytes(place.encode())[:16] / found[:16]
+    try:
+        facts = json.loads(head)
+        index_sha256, rows = str(facts["index_sha256"]), int(facts["n_samples"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RemoteError(f"{place}/{HEAD}: not the head of a store ({error})", hint="check the URL") from error
+    if not (folder / INDEX).is_file():
+        # An index row is far below a kilobyte; its own hash says whether it is whole.
+        remote.fetch(INDEX, folder / INDEX, sha256=index_sha256, size=1024 * rows + 65536)
+    write_bytes(folder / PLAN, head)
+    write_bytes(folder / HEAD, head)
+    return folder, remote
+
+
+def _read_index(folder: Path, head: Mapping[str, Any], *, here: bool = True) -> pa.Table:
+    for entry in head["shards"] if here else ():
         path = folder / entry["name"]
         if not path.is_file() or path.stat().st_size != entry["bytes"]:
             raise AssayError(

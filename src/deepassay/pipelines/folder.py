@@ -89,7 +89,7 @@ class RunFolder:
                 "fingerprint": self.fingerprint,
                 "manifest_sha256": manifest.hash,
                 "root": str(manifest.root.resolve()),
-                "store": str(Path(store.folder).resolve()),
+                "store": store.source,
                 "synthetic": manifest.synthetic,
                 "counts": manifest.counts(),
             },
@@ -115,7 +115,7 @@ class RunFolder:
 
     def store(self, modality: Modality) -> Store:
         """The prepared views that the run was trained on."""
-        return Store.open(Path(self.facts["store"]), modality=modality)
+        return Store.open(str(self.facts["store"]), modality=modality)
 
     @property
     def weights(self) -> Path:

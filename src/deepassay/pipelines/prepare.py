@@ -13,6 +13,7 @@ from deepassay.manifest import Manifest
 from deepassay.modality.views import Modality
 from deepassay.pipelines.build import build, take
 from deepassay.pipelines.terminal import terminal
+from deepassay.remote import is_url
 from deepassay.splits import assert_disjoint
 from deepassay.store import Store, merge_stores, prepare_store
 
@@ -87,6 +88,9 @@ def open_store(
         retry: prepare samples of status error again.
     """
     folder, options = _store_options(config, manifest, modality)
+    place = config.get("store_folder")
+    if is_url(place):  # it has been prepared, and copied there
+        return Store.open(f"{str(place).rstrip('/')}/{folder.name}", modality=modality, manifest=manifest)
     workers = int(config.get("workers", 0))
     return prepare_store(manifest, modality, folder, workers=workers, shard=shard, retry=retry, **options)
 
