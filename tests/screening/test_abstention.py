@@ -45,7 +45,9 @@ def test_no_dev_file_is_beyond_the_limits_and_a_worse_one_is():
     assert "unlike the files" in limits.refuse(replace(typical, statistics=np.full(4, 50.0)))
     smallest = limits.limits[0]
     assert smallest.name == "face_px"
-    assert smallest.dev_least - 0.25 * (smallest.dev_median - smallest.dev_least) == pytest.approx(smallest.least)
+    assert 0 < smallest.least == pytest.approx(smallest.dev_least * (smallest.dev_least / smallest.dev_median) ** 0.1)
+    softest = limits.limits[1]
+    assert softest.least == pytest.approx(softest.dev_least - 0.1 * (softest.dev_median - softest.dev_least))
 
 
 def test_correlated_statistics_are_measured_along_their_own_axes():

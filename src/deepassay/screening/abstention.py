@@ -13,8 +13,10 @@ from deepassay.modality.views import EvenViews, Modality, Streams, Views
 
 VERSION = 1
 MIN_FILES = 50
-# A limit lies this share of the way from the dev median to the dev extreme beyond that extreme.
-SLACK = 0.25
+# A limit lies this share of the way from the dev median to the dev extreme beyond that extreme; of pixels and seconds,
+# in their logarithm, so that it stays above nothing.
+SLACK = 0.1
+_RATIOS = ("face_px", "speech_s")
 _FOLDS = 5
 _SHRINKAGE = 0.1
 _BANDS, _FRAME = 8, 512
@@ -201,8 +203,9 @@ def file_facts(name: str, numbers: np.ndarray, logits: np.ndarray, views: Views)
 def learn_limits(name: str, facts: Sequence[FileFacts], clusters: Sequence[str]) -> AbstentionLimits:
     """Limits from the answered dev files.
 
-    A lower limit is the least dev value, less `SLACK` times its distance from the median. The distance's limit is found
-    the same way above the largest distance of a dev file to the others, those of its own fold of clusters left out.
+    A lower limit is the least dev value, less `SLACK` times its distance from the median (in the logarithm, for pixels
+    and seconds). The distance's limit is found the same way above the largest distance of a dev file to the others,
+    those of its own fold of clusters left out.
 
     Args:
         name: face or voice. facts: of each file. clusters: of each file, the units of independence.
@@ -216,9 +219,11 @@ def learn_limits(name: str, facts: Sequence[FileFacts], clusters: Sequence[str])
         if any(value is None for value in values):
             continue
         least, median = float(np.min(values)), float(np.median(values))
-        limits.append(
-            Limit(name=measured, least=least - SLACK * (median - least), unit=unit, dev_least=least, dev_median=median)
-        )
+        if measured in _RATIOS:
+            limit = least * (least / median) ** SLACK if least > 0 else 0.0
+        else:
+            limit = least - SLACK * (median - least)
+        limits.append(Limit(name=measured, least=limit, unit=unit, dev_least=least, dev_median=median))
     return AbstentionLimits(
         modality=name,
         n_files=len(facts),
