@@ -53,6 +53,8 @@ CHANGES = {
     "a key of the modality": lambda f: {"modality": {**f["modality"], "colour": 1}},
     "a falling calibration": lambda f: {"calibration": {**f["calibration"], "scale": -1.0}},
     "a key of the calibration": lambda f: {"calibration": {**f["calibration"], "shape": 1}},
+    "a number beyond all": lambda f: {"calibration": {**f["calibration"], "offset": 10**400}},
+    "a limit beyond all": lambda f: {"abstention": {**f["abstention"], "slack": 10**400}},
     "the other inequality": lambda f: point(f, inequality="flag_if_score_gt"),
     "a threshold in words": lambda f: point(f, threshold="low"),
     "no statement": lambda f: {"scope": {**f["scope"], "statement": " "}},

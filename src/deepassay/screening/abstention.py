@@ -122,7 +122,7 @@ class AbstentionLimits:
                 distance = Distance(**{**distance, "mean": mean, "whitening": rows})
             out = cls(**{**values, "limits": tuple(limits), "distance": distance})
             _check(out)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise ScoreError(f"abstention limits cannot be used ({error})", hint="export the bundle again") from error
         return out
 

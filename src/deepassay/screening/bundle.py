@@ -664,7 +664,7 @@ def _naming(place: str):
         yield
     except BundleError:
         raise
-    except (AssayError, TypeError, ValueError, KeyError) as error:
+    except (AssayError, TypeError, ValueError, KeyError, OverflowError) as error:
         text = error.message if isinstance(error, AssayError) else f"{type(error).__name__}: {error}"
         raise BundleError(f"{place}: {FACTS} cannot be used ({text})", hint=_AGAIN) from error
 
