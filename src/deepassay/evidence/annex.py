@@ -266,7 +266,8 @@ def _explicit(
     out += _share("explicit_present", [j.outcomes["present"] == PASS for j, _ in judged], units, level)
     for rule in EXPLICIT_RULES:
         rows = [(j.outcomes[rule], u) for j, u in judged if rule in j.outcomes]
-        out += _share(f"explicit_{rule}", [o == PASS for o, _ in rows], [u for _, u in rows], level)
+        settled = [(o, u) for o, u in rows if o != DISPUTED]
+        out += _share(f"explicit_{rule}", [o == PASS for o, _ in settled], [u for _, u in settled], level)
         if any(o == DISPUTED for o, _ in rows):
             out += _share("explicit_disputed", [o == DISPUTED for o, _ in rows], [u for _, u in rows], level,
                           where={"rule": rule}, direction="descriptive")  # fmt: skip

@@ -95,7 +95,7 @@ def _survival(
     for number in numbers:
         if "pipeline" not in number["slice"]:
             row = _row(page, number, page.w(f"mark.{number['metric']}"), strip)
-            out.append({"title": "", "rows": [{**row, "command": "", "reader": ""}]})
+            out.append({"title": page.w("mark.all_carriers"), "rows": [{**row, "command": "", "reader": ""}]})
     return out
 
 
