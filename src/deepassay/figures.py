@@ -279,9 +279,10 @@ def score_densities(
     for place, (name, value) in enumerate(marked):
         if places[0] <= value <= places[-1]:
             axes.axvline(value, color=INK, linewidth=0.8, linestyle=(0, (2, 2)), zorder=4)
+            left = place == 0 or value > places[0] + 0.8 * (places[-1] - places[0])
             axes.annotate(
-                name, (value, top * (1.04 + 0.13 * (len(marked) - place))), xytext=(-4 if place == 0 else 4, 0),
-                textcoords="offset points", ha="right" if place == 0 else "left", fontsize=7, color=INK, va="top",
+                name, (value, top * (1.04 + 0.13 * (len(marked) - place))), xytext=(-4 if left else 4, 0),
+                textcoords="offset points", ha="right" if left else "left", fontsize=7, color=INK, va="top",
             )  # fmt: skip
     axes.set_ylim(0, top * (1.06 + 0.13 * len(marked)) if top > 0 else 1)
     axes.set_xlim(places[0], places[-1])
@@ -395,6 +396,7 @@ def tippett(
         )
     axes.set_ylim(0, 100)
     axes.set_xlim(x[0], x[-1])
+    axes.locator_params(axis="x", nbins=5)
     _dress(axes, x=say["tippett_x"], y=say["tippett_y"])
     _legend(axes, loc="lower left")
     return _svg(figure, title=title, description=f"{len(x)} points from {x[0]:.2f} to {x[-1]:.2f}")
@@ -463,9 +465,10 @@ def robustness_panels(
 ) -> str:
     """Small multiples, one per ladder: rates at the kept threshold over levels from mild to harsh, with bands."""
     say = _words(words)
-    columns = min(3, max(1, len(ladders)))
+    # Seven in rows of four leave half a page free, seven in rows of three fill a whole one.
+    columns = 4 if len(ladders) in (4, 7, 8) else min(3, max(1, len(ladders)))
     rows = max(1, -(-len(ladders) // columns))
-    figure = _new(_FULL * columns / 3 if columns < 3 else _FULL, 2.05 * rows + 0.35)
+    figure = _new(_FULL * columns / 3 if columns < 3 else _FULL, (1.85 if columns == 4 else 2.05) * rows + 0.35)
     told = []
     for place, ladder in enumerate(ladders):
         axes = figure.add_subplot(rows, columns, place + 1)
@@ -480,6 +483,8 @@ def robustness_panels(
             )  # fmt: skip
             told.append(f"{ladder.name}, {curve.name}: {', '.join(f'{v:.0f} %' for v in y)}")
         axes.set_xticks(range(len(ladder.levels)), list(ladder.levels))
+        if len(ladder.levels) > 4 and columns > 2:
+            axes.tick_params(axis="x", rotation=35)
         axes.set_xlim(-0.15, len(ladder.levels) - 0.85)
         axes.set_ylim(0, 100)
         axes.set_yticks([0, 25, 50, 75, 100])
@@ -518,7 +523,7 @@ def cross_entropy(
         axes.plot(x, np.asarray(values, dtype=float), color=colour, linestyle=style, linewidth=1.5, label=say[name])
     axes.axvline(0.0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)))
     axes.set_xlim(x[0], x[-1])
-    axes.set_ylim(0, max(1.05, 1.05 * float(np.max(neutral))))
+    axes.set_ylim(0, 1.5 * max(1.0, float(np.max(neutral))))  # the legend stands above the curves
     _dress(axes, x=say["ece_x"], y=say["ece_y"])
     _legend(axes, loc="upper right")
     middle = int(np.argmin(np.abs(x)))

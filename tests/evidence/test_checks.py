@@ -64,6 +64,20 @@ def test_f01_thresholds_from_elsewhere(clean, world):
     assert outcome("F01", clean, operating_points=[], calibration=None).outcome == "not_run"
 
 
+def test_f01_another_machine_rounds_otherwise(clean, world):
+    """The dev table scored again elsewhere: another hash, the same thresholds; other thresholds are still found."""
+    scores = [None if np.isnan(s) else float(s) + 1e-7 for s in world.dev.column("score")]
+    index = world.dev.table.column_names.index("score")
+    moved = ScoreTable(world.dev.table.set_column(index, "score", pa.array(scores, pa.float64())), world.dev.meta)
+    again = calibrate(moved, world.calibration)
+    result = outcome("F01", clean, dev=again)
+    assert (result.outcome, result.code) == ("pass", "f01.rounded")
+    assert 0 < result.statistic["refit_difference"] < 1e-6
+    points = [replace(p, threshold=p.threshold - 0.01) for p in world.points]
+    assert outcome("F01", clean, dev=again, operating_points=points).outcome == "fail"
+    assert outcome("F01", clean, dev=world.test.select(np.arange(len(world.test)) > 3)).outcome == "fail"
+
+
 def test_f01_suspiciously_exact_rates(clean):
     def exact(number):
         if number.metric != "bpcer" or dict(number.slice) != {"nonresponse": AS_ERROR}:

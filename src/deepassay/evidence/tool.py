@@ -35,6 +35,8 @@ class ToolUnderAssessment:
         artefact_sha256: hash of the tool itself, where it is a file.
         command: makes outputs from the run's real test samples, where the tool can be run here; only with
             ``--allow-command``.
+        outputs: folder of outputs, or a CSV in the manifest's columns, where the run's data do not hold them; one that
+            is named like a real sample of the run (its id, or its file without the ending) is matched to it.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ToolUnderAssessment:
     refusals: int | None = None
     artefact_sha256: str | None = None
     command: ToolCommand | None = None
+    outputs: str | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.functions if name not in FUNCTIONS]
@@ -78,6 +81,10 @@ class ToolUnderAssessment:
             raise ConfigError(
                 f"tool {self.name}: command is {self.command!r}",
                 hint="write it as a mapping with _target_: deepassay.evidence.tool_command.ToolCommand",
+            )
+        if self.command is not None and self.outputs is not None:
+            raise ConfigError(
+                f"tool {self.name} names both a command and outputs", hint="give the outputs, or what makes them"
             )
         if not self.generator:
             raise ConfigError(
