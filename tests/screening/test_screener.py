@@ -192,6 +192,8 @@ def test_impossible_settings_are_refused_before_any_file(face, voice, tmp_path, 
         ([face], {"views": 0}, ConfigError, "views 0"),
         ([face], {"operating_point": "eer"}, BundleError, "no operating point 'eer'"),
         ([tmp_path / "none"], {}, BundleError, "no such bundle"),
+        ([face], {"max_bytes": 0}, ConfigError, "max_bytes 0"),
+        ([tmp_path / "face"], {"provider": "NoProvider"}, MissingDependencyError, "has no NoProvider here"),
         (
             [Bundle.load(tmp_path / "face", provider="TensorrtExecutionProvider")],
             {},
@@ -201,3 +203,13 @@ def test_impossible_settings_are_refused_before_any_file(face, voice, tmp_path, 
     ):
         with pytest.raises(kind, match=message):
             Screener(arguments, **options)
+
+
+def test_files_above_the_size_limit_are_not_opened(face, tmp_path):
+    path = picture(tmp_path / "p.png", 200)
+    size = path.stat().st_size
+    assert Screener([face], max_bytes=size).screen(path)[0].status == Status.OK
+    (verdict,) = Screener([face], max_bytes=size - 1).screen(path)
+    assert (verdict.status, verdict.decision, verdict.score) == (Status.OUT_OF_SCOPE, "abstain", None)
+    assert f"{size} bytes, more than the {size - 1}" in verdict.reason
+    assert Screener([face], max_bytes=1).screen(tmp_path / "gone.png")[0].status == Status.ERROR

@@ -70,6 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=float, default=600.0, metavar="S", help="seconds for one file (default: %(default)g)"
     )
+    parser.add_argument("--max-mb", type=float, metavar="MB", help="larger files are not opened (default: no limit)")
+    parser.add_argument(
+        "--provider", metavar="NAME", help="onnxruntime provider, such as CUDAExecutionProvider (default: the CPU's)"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="threads of each detector (default: cores, at most 4)")
     parser.add_argument(
         "--remote",
@@ -131,6 +135,8 @@ def main(args: argparse.Namespace) -> int:
         "remote": remotes(args.remote),
         "limits": not args.ignore_limits,
         "key": args.signed_by,
+        **({"provider": args.provider} if args.provider else {}),
+        **({"max_bytes": int(args.max_mb * (1 << 20))} if args.max_mb is not None else {}),
     }
     writer = {"jsonl": _json_line, "csv": _csv_line, "table": _table_line}[args.format]
     decisions, statuses = Counter[str](), Counter[str]()
@@ -230,7 +236,7 @@ def _settings_hash(settings: dict) -> str:
     from deepassay.screening.bundle import Bundle
 
     rest = {key: settings[key] for key in ("operating_point", "views", "prior")}
-    rest["limits"] = settings.get("limits", True)
+    rest |= {"limits": settings.get("limits", True), "max_bytes": settings.get("max_bytes")}
     site = [sha256_file(path) for path in settings["site"]]
     return fingerprint({**rest, "bundles": [Bundle.load(path).hash for path in settings["bundles"]], "site": site})
 

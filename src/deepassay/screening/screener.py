@@ -12,7 +12,7 @@ from deepassay.errors import ConfigError, MediaError
 from deepassay.labels import Status, Unusable
 from deepassay.modality.views import EVERY
 from deepassay.scoring import FileScore, describe_fault, score_file
-from deepassay.screening.bundle import Bundle
+from deepassay.screening.bundle import CPU, Bundle
 from deepassay.screening.site import SiteRule, flags_right
 
 FAKE, NO_EVIDENCE, ABSTAIN = "fake", "no evidence of manipulation", "abstain"
@@ -87,10 +87,13 @@ class Screener:
         remote: modality -> address of its graph on an inference server, for bundles given by path (`kserve`).
         limits: abstain beyond the limits that a bundle learnt on dev (`abstention`); without them a verdict says so.
         key: a public key, PEM: every bundle must be signed by it.
+        provider: onnxruntime execution provider, for bundles given by path; one that is not there is an error.
+        max_bytes: larger files are not opened (status out_of_scope); decoding has limits of its own (`media.limits`).
 
     Raises:
         BundleError: a bundle that is refused, is not signed by the key, or lacks the operating point.
         ConfigError: no bundle, two of one modality, a prior outside (0, 1), or a site rule of another bundle.
+        MissingDependencyError: the provider is not there.
     """
 
     def __init__(
@@ -105,14 +108,18 @@ class Screener:
         remote: Mapping[str, str] | None = None,
         limits: bool = True,
         key: str | Path | None = None,
+        provider: str = CPU,
+        max_bytes: int | None = None,
     ) -> None:
         if prior is not None and not 0 < prior < 1:
             raise ConfigError(f"prior {prior}", hint="give the probability of fake, between 0 and 1, such as 0.01")
         if views is not None and views < 1:
             raise ConfigError(f"views {views}", hint="give at least 1")
+        if max_bytes is not None and max_bytes < 1:
+            raise ConfigError(f"max_bytes {max_bytes}", hint="give at least 1")
         self._bundles: dict[str, Bundle] = {}
         for given in bundles:
-            bundle = given if isinstance(given, Bundle) else _load(given, threads, remote or {})
+            bundle = given if isinstance(given, Bundle) else _load(given, threads, remote or {}, provider)
             if bundle.modality_name in self._bundles:
                 raise ConfigError(
                     f"two {bundle.modality_name} bundles: {self._bundles[bundle.modality_name].path} and {bundle.path}",
@@ -137,6 +144,7 @@ class Screener:
         self._views = views
         self._prior = prior
         self._limits = limits
+        self._max_bytes = max_bytes
 
     def screen(self, path: str | Path) -> list[Verdict]:
         """Verdicts on one file: one for an image or sound, one per modality that can be judged for a video.
@@ -147,6 +155,8 @@ class Screener:
 
         begin = time.perf_counter()
         try:
+            if self._max_bytes is not None and (size := Path(path).stat().st_size) > self._max_bytes:
+                raise Unusable(Status.OUT_OF_SCOPE, f"{size} bytes, more than the {self._max_bytes} that were allowed")
             media = sniff(path)
             judges = self._judges(path, media)
         except Unusable as unusable:
@@ -269,8 +279,8 @@ class Screener:
         return out
 
 
-def _load(path: str | Path, threads: int | None, remote: Mapping[str, str]) -> Bundle:
-    bundle = Bundle.load(path, threads=threads)
+def _load(path: str | Path, threads: int | None, remote: Mapping[str, str], provider: str) -> Bundle:
+    bundle = Bundle.load(path, threads=threads, provider=provider)
     address = remote.get(bundle.modality_name)
     return bundle if address is None else Bundle.load(path, sha256=bundle.hash, threads=threads, remote=address)
 

@@ -466,6 +466,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--remote", action="append", default=[], metavar="MODALITY=URL", help="graph on an inference server, see screen"
     )
     parser.add_argument("--signed-by", metavar="KEY", help="public key, PEM: refuse a bundle that it did not sign")
+    parser.add_argument("--provider", metavar="NAME", help="onnxruntime provider (default: the CPU's)")
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     parser.add_argument("--port", type=int, default=8080, help="default: %(default)s")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="files judged at a time (default: 1)")
@@ -498,6 +499,7 @@ def main(args: argparse.Namespace) -> int:
             "site": args.site,
             "remote": remotes(args.remote),
             "key": args.signed_by,
+            **({"provider": args.provider} if args.provider else {}),
         },
         workers=args.workers,
         queue=args.queue,
