@@ -7,6 +7,7 @@ import yaml
 
 from deepassay.errors import ConfigError
 from deepassay.evidence.tool import ToolUnderAssessment
+from deepassay.pipelines.build import build
 from score_worlds import make_tool
 
 TOOLS = sorted((Path(__file__).resolve().parents[2] / "configs" / "tool").glob("*.yaml"))
@@ -30,8 +31,12 @@ def test_bad_descriptions_are_refused(changes, words):
 
 @pytest.mark.parametrize("path", TOOLS, ids=lambda p: p.stem)
 def test_the_example_tools_read(path):
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert values.pop("_target_") == "deepassay.evidence.tool.ToolUnderAssessment"
-    tool = ToolUnderAssessment(**values)
-    assert {"en", "zh"} <= set(tool.sampling)
+    tool = build(yaml.safe_load(path.read_text(encoding="utf-8")))
+    assert isinstance(tool, ToolUnderAssessment)
+    assert {"en", "zh"} <= set(tool.sampling) or tool.command is not None
     assert len(TOOLS) >= 2
+
+
+def test_a_command_that_was_not_built_is_refused():
+    with pytest.raises(ConfigError, match="_target_"):
+        make_tool(command={"command": ["x"]})

@@ -210,3 +210,58 @@ def test_labels_are_looked_for_in_the_outputs_alone(run, tool):
     assert labelling_of(run.manifest(), told, None, console) is None
     with pytest.raises(ConfigError, match="unknown key 'ocr'"):
         labelling_of(folder.manifest(), told, {"ocr": True}, console)
+
+
+def given(run, tool, folder, n=6):
+    """Files of a stranger's tool: half of them named like real test samples."""
+    folder.mkdir(parents=True)
+    before = run.manifest()
+    real = [s for s in before.split("test") if s.label == REAL][:n]
+    for i, sample in enumerate(real):
+        name = sample.sample_id if i % 2 else f"other{i}"
+        (folder / f"{name}.bin").write_bytes(bytes(255 - b for b in before.file(sample).read_bytes()))
+    (folder / "README.txt").write_text("how they were made")
+    return real, replace(tool, command=None, outputs=str(folder))
+
+
+def test_a_folder_of_outputs_is_matched_by_name(run, tool, tmp_path):
+    real, told = given(run, tool, tmp_path / "given")
+    folder, known = with_outputs(run, told, allow_command=False, console=terminal())
+    made = {s.path.rsplit("/", 1)[-1]: s for s in folder.manifest() if s.generator == "invert"}
+    assert len(made) == 6
+    sources = {s.sample_id: s for s in real}
+    for name, sample in made.items():
+        own = sources.get(name.removesuffix(".bin"))
+        assert (sample.label, sample.split) == (FAKE, "test")
+        assert sample.source_id == (own.source_id if own else f"invert:{name.removesuffix('.bin')}")
+        assert sample.subjects == (own.subjects if own else ())
+    assert "6 outputs were given as files; 3 of them are matched" in known.sampling["en"]
+    assert (known.drawn_by, known.refusals) == (told.drawn_by, None)
+    store = folder.store(Patches())
+    assert all(len(store.views(sample.sample_id)) for sample in made.values())
+
+
+def test_a_csv_of_outputs_names_originals(run, tool, tmp_path):
+    real, told = given(run, tool, tmp_path / "given")
+    rows = ["sample_id,path,media,modality,source_id"]
+    for i, path in enumerate(sorted((tmp_path / "given").glob("*.bin"))):
+        rows.append(f"o{i},{path.name},image,face,{real[i].sample_id}")
+    table = tmp_path / "given" / "outputs.csv"
+    table.write_text("\n".join(rows))
+    folder, _ = add(run, replace(told, outputs=str(table)))
+    made = {s.sample_id: s for s in folder.manifest() if s.generator == "invert"}
+    assert {made[f"invert:o{i}"].source_id for i in range(6)} == {s.source_id for s in real}
+    table.write_text("\n".join([rows[0] + ",label", *(f"{row},real" for row in rows[1:])]))
+    with pytest.raises(ConfigError, match="is real, not from 'invert'"):
+        add(run, replace(told, version="9", outputs=str(table)))
+
+
+def test_outputs_that_are_not_there(run, tool, tmp_path):
+    (tmp_path / "empty").mkdir()
+    plain = replace(tool, command=None)
+    with pytest.raises(ConfigError, match="holds no output"):
+        add(run, replace(plain, outputs=str(tmp_path / "empty")))
+    with pytest.raises(ConfigError, match="no outputs of Invert there"):
+        add(run, replace(plain, outputs=str(tmp_path / "none")))
+    with pytest.raises(ConfigError, match="both a command and outputs"):
+        replace(tool, outputs="x")

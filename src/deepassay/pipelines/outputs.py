@@ -1,4 +1,4 @@
-"""A tool's outputs made by its own command from real test samples: a run folder of their own, ready to be assessed."""
+"""A tool's outputs, given as files or made by its command from real test samples: a run folder ready to be assessed."""
 
 import contextlib
 import hashlib
@@ -20,6 +20,7 @@ from deepassay.evidence.tool_command import FAILED, MADE, REFUSED, Made, ToolCom
 from deepassay.files import fingerprint, sha256_file, slug, write_json
 from deepassay.labels import FAKE, REAL, Unusable
 from deepassay.manifest import Manifest, Sample, join
+from deepassay.marks.sample import files_below
 from deepassay.media.probe import probe
 from deepassay.modality.views import Modality, Views
 from deepassay.pipelines.folder import RunFolder
@@ -29,6 +30,7 @@ from deepassay.store import Store, prepare_store
 FOLDER = "assessments"
 JOURNAL = "journal.jsonl"
 _WORD = {FAILED: "failed_run"}
+_NOTES = (".txt", ".md", ".csv", ".json", ".log", ".yaml")  # beside outputs, and none themselves
 
 
 class BothStores:
@@ -57,19 +59,20 @@ class AssessmentFolder(RunFolder):
 def with_outputs(
     run: RunFolder, tool: ToolUnderAssessment, *, allow_command: bool, console: Console
 ) -> tuple[RunFolder, ToolUnderAssessment]:
-    """Make the outputs of a tool that is a command, and add them to the run's test samples.
+    """Take the outputs of a tool, or make them where it is a command, and add them to the run's test samples.
 
     The same inputs are drawn for every version of a tool, as long as run, strata and seed stay the same; finished
     outputs are kept, so an interrupted run goes on.
 
     Returns:
-        The folder to assess and the tool with what is now known of its draw; both as given where it has no command.
+        The folder to assess and the tool with what is now known of its draw; both as given where its outputs are part
+        of the run's data.
 
     Raises:
         ConfigError: commands are not allowed, there is nothing to draw from, another command was used under this
             version, or no input gave an output.
     """
-    if tool.command is None:
+    if tool.command is None and tool.outputs is None:
         return run, tool
     manifest = run.manifest()
     if tool.generator in set(manifest.column("generator")):
@@ -77,8 +80,13 @@ def with_outputs(
             f"generator {tool.generator!r} is in the run's data already",
             hint="give the outputs that the command makes a generator name of their own",
         )
-    inputs, pool = draw(manifest, tool)
     place = run.path / FOLDER / f"{slug(tool.name)}_{slug(tool.version)}"
+    if tool.command is None:
+        given, matched = given_outputs(manifest, tool)
+        console.print(f"  outputs: {len(given)} given, {matched} of them matched to a real sample of the run")
+        (place / "outputs").mkdir(parents=True, exist_ok=True)
+        return _folder(run, manifest, given, place, {}), _told(tool, len(given), matched)
+    inputs, pool = draw(manifest, tool)
     console.print(f"  outputs: {len(inputs)} of {pool} real test samples go through {tool.command.command[0]}")
     made = make_outputs(manifest, inputs, tool, place / "outputs", allow_command=allow_command, console=console)
     counts = Counter(one.outcome for one in made.values())
@@ -91,6 +99,90 @@ def with_outputs(
         )
     outputs = _manifest(manifest, inputs, made, tool, place / "outputs")
     return _folder(run, manifest, outputs, place, made), _described(tool, tool.command, inputs, pool, counts)
+
+
+def given_outputs(manifest: Manifest, tool: ToolUnderAssessment) -> tuple[Manifest, int]:
+    """The outputs that the tool's YAML names, as fake test samples, and how many have their original in the run.
+
+    Raises:
+        ConfigError: nothing there, or rows that are not outputs of this tool.
+        ManifestError: a CSV that is no manifest.
+    """
+    assert tool.outputs is not None
+    path = Path(tool.outputs)
+    originals = _originals(manifest)
+    if path.is_dir():
+        files = [one for one in files_below([path]) if not one.name.startswith(".") and one.suffix not in _NOTES]
+        rows = [_one_given(one, path, tool, originals) for one in files]
+        root = path
+    elif path.is_file():
+        root = path.parent
+        rows = [_one_row(sample, tool, originals) for sample in Manifest.read_csv(path, root)]
+    else:
+        raise ConfigError(f"{path}: no outputs of {tool.name} there", hint="give a folder of outputs or a CSV of them")
+    if not rows:
+        raise ConfigError(f"{path} holds no output of {tool.name}", hint="give a folder of outputs or a CSV of them")
+    known = {str(source) for source in manifest.column("source_id")} - {""}
+    matched = sum(sample.source_id in known for sample in rows)
+    return Manifest.from_samples(rows, root, {"name": tool.name, "synthetic": manifest.synthetic}), matched
+
+
+def _originals(manifest: Manifest) -> dict[str, Sample]:
+    """Real samples of any split by id and by file name without its ending; names that two files share are left out.
+
+    An output of a training sample is matched too, so that the overlap is found and not hidden.
+    """
+    out: dict[str, Sample] = {}
+    twice: set[str] = set()
+    for sample in manifest:
+        if sample.label != REAL:
+            continue
+        for name in {sample.sample_id, Path(sample.path).stem}:
+            if name in out:
+                twice.add(name)
+            out[name] = sample
+    return {name: sample for name, sample in out.items() if name not in twice}
+
+
+def _one_given(path: Path, root: Path, tool: ToolUnderAssessment, originals: Mapping[str, Sample]) -> Sample:
+    name = path.relative_to(root).as_posix()
+    own = originals.get(path.stem)
+    facts: dict[str, Any] = {}
+    with contextlib.suppress(Unusable):
+        facts = {k: v for k, v in probe(path).items() if k not in ("media", "container") and v is not None}
+    return Sample(
+        sample_id=f"{tool.generator}:{name}", path=name, media=tool.media, modality=tool.modality, label=FAKE,
+        source_id=(own.source_id or own.sample_id) if own else f"{tool.generator}:{path.stem}",
+        subjects=own.subjects if own else (), generator=tool.generator, generator_family=tool.generator,
+        corpus=own.corpus if own else tool.name, split="test", attributes=own.attributes if own else {},
+        licence=own.licence if own else "", sha256=sha256_file(path), **facts,
+    )  # fmt: skip
+
+
+def _one_row(sample: Sample, tool: ToolUnderAssessment, originals: Mapping[str, Sample]) -> Sample:
+    if sample.label == REAL or sample.generator not in ("", tool.generator):
+        kind = "is real" if sample.label == REAL else f"comes from {sample.generator!r}"
+        raise ConfigError(
+            f"{tool.outputs}: sample {sample.sample_id!r} {kind}, not from {tool.generator!r}",
+            hint="name outputs of this tool only; real samples come from the run",
+        )
+    own = originals.get(sample.source_id) or originals.get(Path(sample.path).stem)
+    values = {name: getattr(sample, name) for name in sample.__slots__}
+    changes = {
+        "sample_id": f"{tool.generator}:{sample.sample_id}", "label": FAKE, "split": "test",
+        "generator": tool.generator, "generator_family": sample.generator_family or tool.generator,
+    }  # fmt: skip
+    if own is not None:
+        changes |= {"source_id": own.source_id or own.sample_id, "subjects": sample.subjects or own.subjects}
+    return Sample(**{**values, **changes})
+
+
+def _told(tool: ToolUnderAssessment, n: int, matched: int) -> ToolUnderAssessment:
+    sampling = {}
+    for language in LANGUAGES:
+        given = str(tool.sampling.get(language) or "").strip()
+        sampling[language] = f"{given} {Words(language)('tool.given', n=n, matched=matched)}".strip()
+    return replace(tool, sampling=sampling)
 
 
 def draw(manifest: Manifest, tool: ToolUnderAssessment) -> tuple[list[Sample], int]:
