@@ -164,7 +164,8 @@ def main() -> int:
         "no answer but 200 and 429": set(codes) <= {"200", "429"},
         "the same verdict for the same file every time": all(len(verdicts) == 1 for verdicts in told.values()),
         f"memory grew by at most {args.growth_mib:g} MiB": after - before <= args.growth_mib,
-        "the service lived to the end": alive and code == 0,
+        # uvicorn answers what it let in, closes, and then raises the signal again.
+        "the service lived to the end and closed in order": alive and code in (0, -signal.SIGTERM),
     }
     print(json.dumps(numbers, indent=2))
     for goal, met in goals.items():

@@ -72,6 +72,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    # Not resolved: the python of a virtual environment is a link, and knows its packages by where it lies.
+    args.python = os.path.abspath(args.python) if os.sep in args.python else args.python
     bundles = [str(args.face.resolve()), str(args.voice.resolve())]
     goals: dict[str, bool] = {}
     with tempfile.TemporaryDirectory(prefix="deepassay-mixed-") as name:
