@@ -233,7 +233,7 @@ def test_conditions_pairs_controls_comparisons_and_power_are_on_the_page(full_lo
         assert words(key) in text
     for key in ("H.robust", "G.no_controls", "G.no_pairs"):
         assert words(key) not in text
-    assert "the tool, JPEG 30 quality" in text
+    assert "the tool, JPEG quality 30" in text
     number = next(
         n for n in full_log.results
         if n.slice.get("condition") == "jpeg@30" and n.metric == "apcer" and n.operating_point == "bpcer_5"
@@ -255,6 +255,20 @@ def test_every_ladder_and_unit_has_a_name_in_both_languages():
             for name, ladder in ladders.items():
                 assert f"ladder.{biometric}.{name}" in words
                 assert f"unit.{ladder.unit}" in words
+
+
+def test_the_phrases_of_the_audit_are_known_in_both_languages():
+    """Its own words, so that a change there is seen here."""
+    from deepassay.audit import DETAIL_COSINE, HAMMING, MEL_COSINE
+    from deepassay.audit.duplicates import STRETCHED_COSINE
+
+    voice = f"aligned log-mel cosine >= {MEL_COSINE}, or >= {STRETCHED_COSINE} at another tempo"
+    picture = f"perceptual hash distance <= {HAMMING} confirmed by detail cosine >= {DETAIL_COSINE}"
+    for text in (voice, picture):
+        whole = f"{text}; clustered transitively; 480 files"
+        assert Words("en").method(whole) == whole
+        assert "480 个文件" in Words("zh").method(whole)
+    assert Words("zh").method("made up") == "made up"
 
 
 def test_groups_of_few_persons_are_not_printed(make_log):

@@ -352,9 +352,14 @@ def check_record(check: CheckResult, english: Words, chinese: Words) -> dict[str
         "threshold": english(f"threshold.{check.id}", **LIMITS.get(check.id, {})),
         "threshold_zh": chinese(f"threshold.{check.id}", **LIMITS.get(check.id, {})),
         "reason": english(check.code, **check.values),
-        "reason_zh": chinese(check.code, **check.values),
+        "reason_zh": chinese(check.code, **_translated(check.values, chinese)),
         "applicable": check.applicable,
     }
+
+
+def _translated(values: Mapping[str, Any], words: Words) -> dict[str, Any]:
+    """What fills a sentence, with the audit's own phrase in its language."""
+    return {name: words.method(str(value)) if name == "method" else value for name, value in values.items()}
 
 
 def number_record(number: Number, detector: str) -> dict[str, Any]:
@@ -454,6 +459,7 @@ def _splits(
     if near_duplicates is not None:
         audit = {
             "method": str(near_duplicates["method"]),
+            "method_zh": Words("zh").method(str(near_duplicates["method"])),
             "threshold": float(near_duplicates["threshold"]),
             "pairs_across_splits": int(near_duplicates["pairs_across_splits"]),
         }

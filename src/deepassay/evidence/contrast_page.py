@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from deepassay.evidence.dossier import _Page
 
 Record = Mapping[str, Any]
+# Units that name a setting and stand before its value; the others are units of measurement.
+_NAMES = ("quality", "CRF", "factor", "grade", "amount", "gamma", "1/gamma")
 
 
 def contrast_content(page: "_Page") -> dict[str, Any]:
@@ -91,8 +93,7 @@ def _controls(page: "_Page") -> list[dict[str, Any]]:
         title = (
             page.w(f"control.{kind}", name=group) if kind in (REAL_AGAINST_REAL, EASY) else page.w(f"control.{kind}")
         )
-        if number["operating_point"]:
-            title = f"{title}, {page.point(number['operating_point'])}"
+        title = page.at(title, number["operating_point"])
         good = holds(number)
         out.append(
             {
@@ -123,9 +124,7 @@ def _compared(page: "_Page", family: Sequence[Any]) -> list[dict[str, str]]:
         if ci is not None:
             scale, digits = (100.0, 1) if share else (1.0, 3)
             between = f"{scale * ci['lo']:+.{digits}f} – {scale * ci['hi']:+.{digits}f}"
-        metric = page.w(f"metric.{one.metric}")
-        if one.operating_point:
-            metric = f"{metric}, {page.point(one.operating_point)}"
+        metric = page.at(page.w(f"metric.{one.metric}"), one.operating_point)
         out.append(
             {
                 "id": one.id,
@@ -154,14 +153,13 @@ def _side(page: "_Page", text: str) -> str:
     name, _, step = text.partition("@")
     kind, _, generator = name.partition(":")
     shown = page.w(f"side.{kind}") if kind in ("tool", "real") and not generator else (generator or name)
-    return f"{shown}, {_step(page, step)}" if step else shown
+    return f"{shown}{'，' if page.zh else ', '}{_step(page, step)}" if step else shown
 
 
 def _step(page: "_Page", name: str) -> str:
     ladder, _, strength = name.partition("@")
     found = next((one for one in page.log.conditions if one.name == name), None)
-    unit = "" if found is None else _unit(page, found.unit)
-    return f"{_ladder(page, ladder)} {strength} {unit}".strip()
+    return f"{_ladder(page, ladder)} {strength if found is None else _amount(page, found)}"
 
 
 def _ladder(page: "_Page", name: str) -> str:
@@ -172,6 +170,12 @@ def _ladder(page: "_Page", name: str) -> str:
 def _unit(page: "_Page", unit: str) -> str:
     key = f"unit.{unit}"
     return page.w(key) if key in page.w else unit
+
+
+def _amount(page: "_Page", step: Any) -> str:
+    """``quality 75``, ``64 kbit/s``: a strength with its unit, in the order in which people say it."""
+    unit, value = _unit(page, step.unit), f"{step.strength:g}"
+    return f"{unit} {value}" if step.unit in _NAMES else f"{value} {unit}".strip()
 
 
 def _steps(page: "_Page") -> dict[str, list[Any]]:
@@ -208,8 +212,7 @@ def _ladders(page: "_Page") -> list[dict[str, Any]]:
     out = []
     clean = row(page.w("H.clean"), {}, None)
     for ladder, steps in _steps(page).items():
-        rows = [row(f"{step.strength:g} {_unit(page, step.unit)}", {"condition": step.name}, step.n_nonresponse)
-                for step in steps]  # fmt: skip
+        rows = [row(_amount(page, step), {"condition": step.name}, step.n_nonresponse) for step in steps]
         out.append({"title": _ladder(page, ladder), "rows": rows})
     return [{"title": "", "rows": [clean]}, *out] if out else []
 
@@ -268,8 +271,14 @@ def _halves(page: "_Page") -> list[dict[str, Any]]:
 
 
 def _coders(page: "_Page") -> list[str]:
-    found = {one.coder: None for one in page.log.conditions if one.coder}
-    return list(found)
+    """Each coder once, and the versions of what they come from once."""
+    names: dict[str, None] = {}
+    versions: dict[str, None] = {}
+    for one in page.log.conditions:
+        coder, _, version = one.coder.partition(" (")
+        names |= dict.fromkeys(part for part in coder.split(", ") if part)
+        versions |= {version.removesuffix(")"): None} if version else {}
+    return [*([", ".join(names)] if names else []), *versions]
 
 
 def _gaps(page: "_Page") -> list[dict[str, Any]]:
@@ -279,8 +288,8 @@ def _gaps(page: "_Page") -> list[dict[str, Any]]:
         if group is None or number["slice"].get("nonresponse") != AS_ERROR:
             continue
         metric = page.w(f"metric.{number['metric']}")
-        name = f"{group.replace('_', ' ')}: {metric}"
-        rows.append(page.row(number, f"{name}, {page.point(number['operating_point'])}"))
+        name = f"{page.slice(group)}{'：' if page.zh else ': '}{metric}"
+        rows.append(page.row(number, page.at(name, number["operating_point"])))
     return [{"title": "", "rows": rows}] if rows else []
 
 

@@ -182,6 +182,14 @@ class _Page:
     def strata_name(self, name: str) -> str:
         return self.w("class.real") if name == "real" else name
 
+    def slice(self, name: str) -> str:
+        """The name of a column or attribute that the plan slices by."""
+        return self.w(f"slice.{name}") if f"slice.{name}" in self.w else name.replace("_", " ")
+
+    def at(self, name: str, point: str) -> str:
+        """``BPCER, BPCER 5 %``: a metric at an operating point."""
+        return f"{name}{'，' if self.zh else ', '}{self.point(point)}" if point else name
+
     # Numbers ---------------------------------------------------------------------------------------------------------
 
     def find(self, metric: str, where: Mapping[str, str], point: str = "", convention: str = AS_ERROR) -> Any:
@@ -287,7 +295,7 @@ class _Page:
             where = {"exposure": group}
             rows = self.pair("auc", where, "", self.w("metric.auc"))
             for point in self.points():
-                name = f"{self.w('metric.apcer_pooled')}, {self.point(point)}"
+                name = self.at(self.w("metric.apcer_pooled"), point)
                 rows += self.pair("apcer_pooled", where, point, name)
             if rows:
                 out.append({"title": self.w(f"exposure.{group}"), "rows": rows})
@@ -302,14 +310,13 @@ class _Page:
             key, value = next(iter(where.items()))
             if key in _ELSEWHERE:
                 continue
-            name = self.w(f"metric.{number['metric']}")
-            if number["operating_point"]:
-                name = f"{name}, {self.point(number['operating_point'])}"
+            name = self.at(self.w(f"metric.{number['metric']}"), number["operating_point"])
             if number["support"]["n_clusters"] < SMALLEST_CELL:
                 number = _suppressed(number, self.w("small_cell"))
             other = self.find(number["metric"], where, number["operating_point"], LEFT_OUT)
             groups.setdefault((key, value), []).append(self.row(number, name, other=other))
-        return [{"title": f"{key.replace('_', ' ')}: {value}", "rows": rows} for (key, value), rows in groups.items()]
+        colon = "：" if self.zh else ": "
+        return [{"title": f"{self.slice(key)}{colon}{value}", "rows": rows} for (key, value), rows in groups.items()]
 
     # Sections --------------------------------------------------------------------------------------------------------
 

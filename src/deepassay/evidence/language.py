@@ -1,5 +1,6 @@
 """The dossier's words: one file per language with the same keys, read once."""
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,17 @@ class Words:
         """The sentence. Raises KeyError where a key or value is missing: that is a fault of the program."""
         text = self._words[key]
         return text.format(**values) if values else text
+
+    def method(self, text: str) -> str:
+        """How near-duplicates were looked for, as the audit says it in English, in this language; else as it stands."""
+        for key in ("near.voice", "near.picture"):
+            pattern = re.escape(_read("en")[key])
+            for name in ("a", "b", "n"):
+                pattern = pattern.replace(rf"\{{{name}\}}", rf"(?P<{name}>[\d.]+)")
+            found = re.fullmatch(pattern, text)
+            if found:
+                return self(key, **found.groupdict())
+        return text
 
     def chart(self) -> dict[str, str]:
         """What `deepassay.figures` calls its words."""
