@@ -10,6 +10,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 
 from deepassay.errors import ConfigError
+from deepassay.evidence.protocol import Register
 from deepassay.evidence.tool import ToolUnderAssessment
 from deepassay.evidence.tool_command import MADE, ToolCommand
 from deepassay.labels import FAKE, REAL
@@ -20,6 +21,7 @@ from deepassay.pipelines.labelling import labelling_of
 from deepassay.pipelines.outputs import AssessmentFolder, draw, with_outputs
 from deepassay.pipelines.terminal import terminal
 from deepassay.store import prepare_store
+from score_worlds import make_protocol
 from stand_ins import Patches, join, write_samples
 
 SCRIPT = """
@@ -210,6 +212,20 @@ def test_labels_are_looked_for_in_the_outputs_alone(run, tool):
     assert labelling_of(run.manifest(), told, None, console) is None
     with pytest.raises(ConfigError, match="unknown key 'ocr'"):
         labelling_of(folder.manifest(), told, {"ocr": True}, console)
+
+
+def test_openings_of_the_runs_test_labels_come_along(run, tool):
+    plan = make_protocol()
+    assert not add(run, tool, protocol=plan)[0].protocol.exists()
+    register = Register(run.protocol)
+    register.freeze(plan)
+    register.record_opening("a" * 64)
+    same = Register(add(run, replace(tool, version="2"), protocol=plan)[0].protocol)
+    assert same.frozen
+    assert len(same.openings()) == 1
+    other = Register(add(run, replace(tool, version="3"), protocol=make_protocol(seed=9))[0].protocol)
+    assert not other.frozen  # it will be frozen later than the test was opened, and check F11 says so
+    assert len(other.openings()) == 1
 
 
 def given(run, tool, folder, n=6):

@@ -43,7 +43,9 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
     tool: ToolUnderAssessment = build(settings["tool"])
     protocol: Protocol = build(settings["protocol"])
     console.print(f"[bold]assess[/] {tool.name} {tool.version}  (generator {tool.generator})")
-    run, tool = with_outputs(run, tool, allow_command=bool(settings.get("allow_command")), console=console)
+    run, tool = with_outputs(
+        run, tool, protocol=protocol, allow_command=bool(settings.get("allow_command")), console=console
+    )
     bundle = Bundle.load(run.bundle)
     register = Register(run.protocol)
     mark = register.freeze(protocol)

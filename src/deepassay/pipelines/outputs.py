@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from deepassay.errors import ConfigError
 from deepassay.evidence.language import LANGUAGES, Words
+from deepassay.evidence.protocol import Protocol, Register
 from deepassay.evidence.tool import ToolUnderAssessment
 from deepassay.evidence.tool_command import FAILED, MADE, REFUSED, Made, ToolCommand, run_tool
 from deepassay.files import fingerprint, sha256_file, slug, write_json
@@ -57,12 +58,21 @@ class AssessmentFolder(RunFolder):
 
 
 def with_outputs(
-    run: RunFolder, tool: ToolUnderAssessment, *, allow_command: bool, console: Console
+    run: RunFolder,
+    tool: ToolUnderAssessment,
+    *,
+    allow_command: bool,
+    console: Console,
+    protocol: Protocol | None = None,
 ) -> tuple[RunFolder, ToolUnderAssessment]:
     """Take the outputs of a tool, or make them where it is a command, and add them to the run's test samples.
 
     The same inputs are drawn for every version of a tool, as long as run, strata and seed stay the same; finished
-    outputs are kept, so an interrupted run goes on.
+    outputs are kept, so an interrupted run goes on. Openings of the run's test labels that are on record come along:
+    the real samples are the same.
+
+    Args:
+        protocol: of the assessment; frozen already in the run, it keeps the time of that.
 
     Returns:
         The folder to assess and the tool with what is now known of its draw; both as given where its outputs are part
@@ -85,6 +95,7 @@ def with_outputs(
         given, matched = given_outputs(manifest, tool)
         console.print(f"  outputs: {len(given)} given, {matched} of them matched to a real sample of the run")
         (place / "outputs").mkdir(parents=True, exist_ok=True)
+        _carry_openings(run, place, protocol)
         return _folder(run, manifest, given, place, {}), _told(tool, len(given), matched)
     inputs, pool = draw(manifest, tool)
     console.print(f"  outputs: {len(inputs)} of {pool} real test samples go through {tool.command.command[0]}")
@@ -97,8 +108,25 @@ def with_outputs(
             f"the command of {tool.name} made no output ({first.outcome}: {first.reason})",
             hint="run it by hand on one file; raise its limits where they were reached",
         )
+    _carry_openings(run, place, protocol)
     outputs = _manifest(manifest, inputs, made, tool, place / "outputs")
     return _folder(run, manifest, outputs, place, made), _described(tool, tool.command, inputs, pool, counts)
+
+
+def _carry_openings(run: RunFolder, place: Path, protocol: Protocol | None) -> None:
+    before, after = Register(run.protocol), AssessmentFolder(place).protocol
+    if after.exists() or not before.openings():
+        return
+    after.mkdir(parents=True)
+    names = ["openings.jsonl"]
+    if protocol is not None and before.frozen and _frozen(run) == protocol.sha256:
+        names.append("protocol.json")
+    for name in names:
+        shutil.copyfile(run.protocol / name, after / name)
+
+
+def _frozen(run: RunFolder) -> str:
+    return str(json.loads((run.protocol / "protocol.json").read_text(encoding="utf-8"))["sha256"])
 
 
 def given_outputs(manifest: Manifest, tool: ToolUnderAssessment) -> tuple[Manifest, int]:
