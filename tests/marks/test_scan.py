@@ -212,6 +212,7 @@ WRITERS: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     "m4a freeform": ("MP4", "MP4 moov.udta.meta freeform item", mov_freeform),
     "mkv": ("Matroska", "Matroska Segment.Tags.Tag.SimpleTag", lambda: _av("a.mkv", "libx264", "matroska", LABEL)),
     "webm": ("WebM", "WebM Segment.Tags.Tag.SimpleTag", lambda: _av("a.webm", "libvpx-vp9", "webm", LABEL)),
+    "flv": ("FLV", "FLV script onMetaData", lambda: _av("a.flv", "libx264", "flv", LABEL)),
     "flac": ("FLAC", "FLAC VORBIS_COMMENT", lambda: _av("a.flac", "flac", "flac", LABEL)),
     "ogg opus": ("Ogg", "Ogg Opus comment header", lambda: _av("a.opus", "libopus", "opus", LABEL)),
     "ogg flac": ("Ogg", "Ogg FLAC comment header", lambda: ogg(b"\x7fFLAC\x01\x00\x00\x01fLaC", b"\x84\x00\x01\x00")),
@@ -255,7 +256,9 @@ def test_a_mark_by_an_independent_writer_is_found(name, tmp_path):
     assert fails == ({"place"} if name in ("png ztxt", "m4a freeform", "wav info") else set())
 
 
-@pytest.mark.parametrize("name", ["mp4", "mkv", "flac", "mp3", "png itxt", "wav", "ogg opus", "id3v2.4 utf-16be"])
+@pytest.mark.parametrize(
+    "name", ["mp4", "mkv", "flv", "flac", "mp3", "png itxt", "wav", "ogg opus", "id3v2.4 utf-16be"]
+)
 def test_a_changed_label_is_reported(name):
     data = made(name)
     for before, after, rule in (
@@ -407,7 +410,8 @@ def test_unmarked_files_give_nothing():
         _pillow("JPEG"), _pillow("PNG"), _pillow("WEBP"), _pillow("AVIF"), _pillow("GIF"), _pillow("TIFF"),
         _av("a.mp4", "libx264", "mp4", {"title": "x"}, FLAG), _av("a.mkv", "libx264", "matroska", {"title": "x"}),
         _av("a.flac", "flac", "flac", {"title": "AIGC"}), _av("a.mp3", "libmp3lame", "mp3", {"title": "AIGC"}),
-        _av("a.avi", "mpeg4", "avi", LABEL), _riff(b"WAVE", FORMAT, SOUND),
+        _av("a.avi", "mpeg4", "avi", LABEL), _av("a.flv", "libx264", "flv", {"title": "AIGC"}),
+        _riff(b"WAVE", FORMAT, SOUND),
     ):  # fmt: skip
         found = look(data)
         assert found.marks == ()
@@ -425,7 +429,7 @@ def test_unmarked_real_media_give_no_false_hit(shared):
         assert marks.read_marks(path) == [], path.name
 
 
-@pytest.mark.parametrize("name", ["png text", "mp4", "mkv", "flac", "wav", "jpeg"])
+@pytest.mark.parametrize("name", ["png text", "mp4", "mkv", "flv", "flac", "wav", "jpeg"])
 def test_a_file_cut_before_its_mark_is_not_called_unmarked(name, tmp_path):
     data = made(name)
     path = tmp_path / "cut"
@@ -508,7 +512,8 @@ def test_no_entity_is_expanded():
 HEADS = (
     b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\x00\x08\x00\x00\x00", b"MM\x00*\x00\x00\x00\x08",
     b"RIFF\x00\x00\x00\x00WEBP", b"RIFF\x00\x00\x00\x00WAVE", b"RIFF\x00\x00\x00\x00AVI ", b"\x00\x00\x00\x14ftypisom",
-    b"\x00\x00\x01\x00moov", b"\x1a\x45\xdf\xa3", b"OggS\x00\x02", b"fLaC", b"ID3\x03\x00\x00", b"ID3\x04\x00\x40", b"",
+    b"\x00\x00\x01\x00moov", b"\x1a\x45\xdf\xa3", b"OggS\x00\x02", b"fLaC",
+    b"FLV\x01\x05\x00\x00\x00\x09\x00\x00\x00\x00\x12", b"ID3\x03\x00\x00", b"ID3\x04\x00\x40", b"",
 )  # fmt: skip
 
 

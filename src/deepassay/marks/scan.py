@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from deepassay.marks.boxes import FIRST_BOXES, in_boxes
+from deepassay.marks.flv import in_flv
 from deepassay.marks.gb45438 import parse
 from deepassay.marks.images import in_gif, in_jpeg, in_png, in_tiff
 from deepassay.marks.mark import Carrier, Mark, Scan
@@ -17,7 +18,7 @@ from deepassay.marks.tags import id3_length, in_flac, in_id3, in_ogg
 
 CONTAINERS = (
     "JPEG", "PNG", "GIF", "TIFF", "WebP", "HEIF", "WAV", "AVI", "MP4", "MOV", "Matroska", "WebM", "MP3", "ADTS", "FLAC",
-    "Ogg",
+    "Ogg", "FLV",
 )  # fmt: skip
 MAX_MARKS = 1000
 
@@ -100,6 +101,8 @@ def _carriers(source: Source) -> tuple[str, Iterator[Carrier]]:
         return "Ogg", in_ogg(source)
     if head.startswith(b"fLaC"):
         return "FLAC", in_flac(source, 0)
+    if head.startswith(b"FLV\x01"):
+        return "FLV", in_flv(source)
     if head.startswith(b"ID3"):
         return _after_id3(source)
     if _is_mpeg_frame(head):

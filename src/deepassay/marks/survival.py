@@ -320,7 +320,7 @@ PIPELINES: dict[str, Pipeline] = {
 }  # fmt: skip
 MEDIA_OF = {
     "JPEG": "image", "PNG": "image", "WebP": "image", "MP4": "video", "MOV": "video", "Matroska": "video",
-    "WebM": "video", "WAV": "audio", "MP3": "audio", "FLAC": "audio", "Ogg": "audio",
+    "WebM": "video", "FLV": "video", "WAV": "audio", "MP3": "audio", "FLAC": "audio", "Ogg": "audio",
 }  # fmt: skip
 
 
