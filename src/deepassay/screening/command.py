@@ -140,6 +140,7 @@ def main(args: argparse.Namespace) -> int:
     }
     writer = {"jsonl": _json_line, "csv": _csv_line, "table": _table_line}[args.format]
     decisions, statuses = Counter[str](), Counter[str]()
+    rules: dict[tuple[str, str], dict[str, float]] = {}  # (modality, rule) -> share of its flags that can be right
     last = time.monotonic()
     live = sys.stderr.isatty() and not args.quiet and len(inputs) > 1
     end = "\n" if live else ""
@@ -183,6 +184,9 @@ def main(args: argparse.Namespace) -> int:
                 for verdict in outcome.verdicts:
                     decisions[verdict.decision] += 1
                     statuses[str(verdict.status)] += 1
+                    rule = verdict.operating_point
+                    if verdict.decision == "fake" and verdict.modality and rule:
+                        rules[verdict.modality, rule["name"]] = rule["flags_right"]
                     if journal is not None:
                         journal.append(verdict_record(verdict, journal, input_sha256=outcome.input_sha256))
                 # A path may hold bytes that are no text; the escape keeps the line valid JSON. One write per file, so
@@ -203,6 +207,12 @@ def main(args: argparse.Namespace) -> int:
         os.unlink(f"{part}.settings")
     if not args.quiet:
         print(end + _summary(len(inputs), decisions, statuses), file=sys.stderr)
+        for (modality, name), right in sorted(rules.items()):
+            shares = ", ".join(f"{100 * share:.0f} % at {rate}" for rate, share in right.items())
+            print(
+                f"  of {modality} flags at {name} at most this share is right, by how common fakes are: {shares}",
+                file=sys.stderr,
+            )
         if journal is not None:
             print(f"journal {args.journal}: keep its head {_head(args.journal)} elsewhere", file=sys.stderr)
     if args.fail_on_fake and decisions["fake"]:
