@@ -9,6 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
 
+from deepassay.cli import main
 from deepassay.errors import ConfigError
 from deepassay.evidence.protocol import Register
 from deepassay.evidence.tool import ToolUnderAssessment
@@ -281,3 +282,9 @@ def test_outputs_that_are_not_there(run, tool, tmp_path):
         add(run, replace(plain, outputs=str(tmp_path / "none")))
     with pytest.raises(ConfigError, match="both a command and outputs"):
         replace(tool, outputs="x")
+
+
+def test_the_flag_reaches_the_verb(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["assess", "run=none", "tool=example_command", "--allow-command"]) == 2
+    assert "none is not a run folder" in capsys.readouterr().err
