@@ -40,3 +40,8 @@ def test_the_example_tools_read(path):
 def test_a_command_that_was_not_built_is_refused():
     with pytest.raises(ConfigError, match="_target_"):
         make_tool(command={"command": ["x"]})
+
+
+def test_a_version_that_yaml_made_a_number_is_refused():
+    with pytest.raises(ConfigError, match="version is 1.1, not text"):
+        make_tool(version=1.10)

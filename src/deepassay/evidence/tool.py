@@ -57,6 +57,12 @@ class ToolUnderAssessment:
     outputs: str | None = None
 
     def __post_init__(self) -> None:
+        loose = [n for n in ("name", "version", "provider", "generator") if not isinstance(getattr(self, n), str)]
+        if loose:
+            raise ConfigError(
+                f"tool {self.name}: {loose[0]} is {getattr(self, loose[0])!r}, not text",
+                hint=f'quote it: {loose[0]}: "..." (YAML turns 1.10 into the number 1.1)',
+            )
         unknown = [name for name in self.functions if name not in FUNCTIONS]
         if unknown or not self.functions:
             raise ConfigError(
