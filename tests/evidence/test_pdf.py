@@ -93,3 +93,12 @@ def test_a_browser_can_be_named(tmp_path, monkeypatch):
     paths = print_pages({"zh": page}, ["zh"], "auto", terminal())
     assert paths["pdf zh"].name == "face.zh.pdf"
     assert paths["pdf zh"].read_bytes() == b"%PDF-1.4"
+
+
+def test_a_renderer_that_fails_ends_nothing_unless_pdf_was_asked_for(page, tmp_path, monkeypatch, capsys):
+    without(monkeypatch)
+    monkeypatch.setenv(pdf.VARIABLE, fake(tmp_path, "sys.exit('no sandbox')").path)
+    assert print_pages({"en": page}, ["en"], "auto", terminal()) == {}
+    assert "no sandbox" in capsys.readouterr().out
+    with pytest.raises(AssayError, match="no sandbox"):
+        print_pages({"en": page}, ["en"], True, terminal())

@@ -7,18 +7,19 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from deepassay.errors import ConfigError
+from deepassay.errors import AssayError, ConfigError
 from deepassay.evidence.pdf import HINT, find_renderer, render_pdf
 
 
 def print_pages(pages: Mapping[str, Path], languages: Sequence[str], wanted: Any, console: Console) -> dict[str, Path]:
-    """PDF files by ``pdf LANGUAGE``; none, with a sentence, where there is no renderer and none was asked for.
+    """PDF files by ``pdf LANGUAGE``; none, with a sentence, where no renderer works and none was asked for.
 
     Args:
         pages: HTML files by language. wanted: ``auto``, true or false.
 
     Raises:
-        ConfigError: another value. MissingDependencyError: asked for, and there is no renderer.
+        ConfigError: another value. MissingDependencyError: asked for, and there is no renderer. AssayError: asked for,
+            and the renderer fails.
     """
     if wanted is False:
         return {}
@@ -30,7 +31,15 @@ def print_pages(pages: Mapping[str, Path], languages: Sequence[str], wanted: Any
         return {}
     out = {}
     for language in languages:
-        out[f"pdf {language}"] = pages[language].with_suffix(".pdf")
-        used = render_pdf(pages[language], out[f"pdf {language}"], renderer)
+        target = pages[language].with_suffix(".pdf")
+        try:
+            used = render_pdf(pages[language], target, renderer)
+        except AssayError as error:
+            if wanted is True:
+                raise
+            # The assessment is done and its pages are written: a renderer that fails takes nothing of that away.
+            console.print(f"  no PDF: {escape(error.message)}")
+            return out
+        out[f"pdf {language}"] = target
         console.print(f"  printed with {used.name}")
     return out
