@@ -43,5 +43,5 @@ def test_a_command_that_was_not_built_is_refused():
 
 
 def test_a_version_that_yaml_made_a_number_is_refused():
-    with pytest.raises(ConfigError, match="version is 1.1, not text"):
+    with pytest.raises(ConfigError, match=r"version is 1\.1, not text"):
         make_tool(version=1.10)
