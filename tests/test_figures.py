@@ -35,6 +35,11 @@ def every_figure(title="Plain title"):
         "tippett": draw.tippett([-1, 0, 1], [0.9, 0.2, 0.0], [1.0, 0.8, 0.3], title=title),
         "nuisance": draw.nuisance_distributions(panels, title=title),
         "robustness": draw.robustness_curve(["none", "q70", "q30"], ladder, title=title),
+        "ladders": draw.robustness_panels(
+            [draw.Ladder(name, "quality", ["as is", "90", "30"], ladder) for name in ("JPEG", "$x$", "noise")],
+            title=title,
+        ),
+        "entropy": draw.cross_entropy([-1, 0, 1], [0.4, 0.7, 0.4], [0.3, 0.6, 0.3], [0.5, 1.0, 0.5], title=title),
         "counts": draw.sample_counts([("real", 100, 3), ("fake", 50, 0)], title=title),
     }
 

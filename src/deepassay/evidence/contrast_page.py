@@ -90,9 +90,9 @@ def _controls(page: "_Page") -> list[dict[str, Any]]:
             continue
         metric = page.w("metric.apcer") if number["metric"] == "apcer" else "AUC"
         group = where.get("group", where.get("generator", ""))
-        title = (
-            page.w(f"control.{kind}", name=group) if kind in (REAL_AGAINST_REAL, EASY) else page.w(f"control.{kind}")
-        )
+        # Where no cluster holds both classes, labels are exchanged between whole clusters.
+        key = "control.permuted_between" if where.get("exchanged") == "between clusters" else f"control.{kind}"
+        title = page.w(key, name=group) if kind in (REAL_AGAINST_REAL, EASY) else page.w(key)
         title = page.at(title, number["operating_point"])
         good = holds(number)
         out.append(
