@@ -19,6 +19,7 @@ from pathlib import Path
 COMMON = ["corpus=synthetic_voices", "corpus.speakers=24", "corpus.per_speaker=4", "modality=voice",
           "modality.window_samples=16000"]  # fmt: skip
 TRAIN = [*COMMON, "augment=voice", "detector=lcnn_tiny", "optimizer=adamw_scratch", "trainer=demo_voice",
+         "+store.shard_samples=8",
          "trainer.max_epochs=6", "trainer.batch_size=2", "audit.skip=true", "then=[]"]  # fmt: skip
 LAUNCHER = ["--multirun", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=60"]
 
@@ -37,8 +38,8 @@ def deepassay(arguments: list[str], *, wait: bool = True) -> subprocess.Popen[st
     return process
 
 
-def controllers(folder: Path) -> list[int]:
-    """Processes of submitit's local controller that look after jobs below a folder."""
+def tasks(folder: Path) -> list[int]:
+    """Processes of submitit's that run a job below a folder."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -46,22 +47,22 @@ def controllers(folder: Path) -> list[int]:
                 words = (entry / "cmdline").read_bytes().decode().split("\0")
             except OSError:  # it has just ended
                 continue
-            if "submitit.local._local" in words and any(str(folder) in word for word in words):
+            if "submitit.core._submit" in words and any(str(folder) in word for word in words):
                 found.append(int(entry.name))
     return found
 
 
-def preempt(folder: Path, checkpoints: Path, limit_s: float = 300) -> None:
+def preempt(process: subprocess.Popen[str], folder: Path, checkpoints: Path, limit_s: float = 600) -> None:
     """Once the first epoch is kept, and the second is under way, signal the job as a scheduler does."""
     deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        if (checkpoints / "history.json").is_file() and (pids := controllers(folder)):
+    while time.monotonic() < deadline and process.poll() is None:
+        if (checkpoints / "history.json").is_file() and (pids := tasks(folder)):
             for pid in pids:
                 os.kill(pid, signal.SIGUSR2)
-            print(f"  preempted: SIGUSR2 to the job (controller {pids}) after its first epoch", flush=True)
+            print(f"  preempted: SIGUSR2 to the job's process {pids} after its first epoch", flush=True)
             return
         time.sleep(0.2)
-    raise SystemExit("the training did not begin")
+    raise SystemExit(f"the training did not begin: {process.communicate()[0][-1500:]}")
 
 
 def main() -> int:
@@ -79,7 +80,7 @@ def main() -> int:
     print("2. a training that is preempted and requeued")
     run = folder / "train" / "0"
     process = deepassay(["train", *LAUNCHER, *TRAIN, f"name={name}/train", "seed=0"], wait=False)
-    preempt(folder / "train", run / "checkpoints")
+    preempt(process, folder / "train", run / "checkpoints")
     out, _ = process.communicate()
     logs = "\n".join(path.read_text() for path in sorted((folder / "train" / ".submitit").rglob("*_log.*")))
     for line in logs.splitlines():

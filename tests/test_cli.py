@@ -69,3 +69,13 @@ def test_an_unknown_trainer_key_is_refused_before_any_work(capsys, tmp_path, mon
     error = capsys.readouterr().err
     assert "trainer: unknown key 'epochs'" in error
     assert "max_epochs" in error
+
+
+def test_a_sweeper_is_told_what_dev_said_of_a_training(tmp_path):
+    from deepassay.cli import _objective
+    from deepassay.files import write_json
+
+    assert _objective(tmp_path) is None
+    facts = {"monitor": "dev_eer", "dev": {"dev_loss": 0.7, "dev_auc": 0.8, "dev_eer": 0.25}}
+    write_json(tmp_path / "checkpoints" / "best.json", facts)
+    assert _objective(tmp_path) == 0.25

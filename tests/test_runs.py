@@ -218,3 +218,35 @@ def test_show_says_dirty_and_synthetic(tmp_path, capsys):
     assert "SYNTHETIC" in text
     assert "in no commit" in text
     assert "[0.85, 0.95]" in " ".join(text.split())
+
+
+def test_a_table_has_one_row_per_evaluated_run(tmp_path, capsys):
+    make_run(tmp_path / "runs" / "one", lr=0.1)
+    make_run(tmp_path / "runs" / "two", lr=0.2, numbers=[_number(value=0.8, lo=0.7, hi=0.9)])
+    (make_run(tmp_path / "runs" / "three", lr=0.3) / "metrics.json").unlink()
+    assert call("table", str(tmp_path / "runs")) == 0
+    head, _, one, two, *rest = capsys.readouterr().out.splitlines()
+    assert head == "| run | optimizer.lr | auc |"
+    assert one == "| one SYNTHETIC | 0.1 | 0.9 [0.85, 0.95] exploratory |"
+    assert two.startswith("| two SYNTHETIC | 0.2 | 0.8 [0.7, 0.9]")
+    assert rest == ["", "1 runs that are not evaluated yet are left out."]
+    assert call("table", str(tmp_path / "runs"), "--format", "csv") == 0
+    assert capsys.readouterr().out.splitlines()[0] == "run,optimizer.lr,auc"
+    assert call("table", str(tmp_path / "runs"), "--format", "latex") == 0
+    assert r"\begin{tabular}{lll}" in capsys.readouterr().out
+
+
+def test_seeds_become_a_mean_with_its_spread(tmp_path, capsys):
+    for seed, value in enumerate((0.7, 0.8, 0.9)):
+        make_run(tmp_path / "runs" / str(seed), lr=seed, numbers=[_number(value=value)])
+    assert call("table", str(tmp_path / "runs"), "--by", "optimizer.lr") == 0
+    assert capsys.readouterr().out.splitlines()[2] == "| runs (3 runs) SYNTHETIC | 0.8 ± 0.1 (n = 3) |"
+    make_run(tmp_path / "runs" / "3", lr=3, test_ids=("a", "c"))
+    with pytest.raises(runs.RunError, match="tested on different samples"):
+        call("table", str(tmp_path / "runs"), "--by", "optimizer.lr")
+
+
+def test_a_table_of_nothing_is_an_error(tmp_path):
+    (make_run(tmp_path / "runs" / "one") / "metrics.json").unlink()
+    with pytest.raises(runs.RunError, match="none of these runs is evaluated"):
+        call("table", str(tmp_path / "runs"))

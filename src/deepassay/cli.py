@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -97,6 +98,15 @@ def _report(error: AssayError) -> int:
     return EXIT_ERROR
 
 
+def _objective(folder: Path) -> float | None:
+    """What a sweeper is told of a training: the dev value that its weights were chosen by, never one of test."""
+    path = folder / "checkpoints" / "best.json"
+    if not path.is_file():
+        return None
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    return float(facts["dev"][facts["monitor"]])
+
+
 def _composed(verb: str, arguments: Sequence[str]) -> int:
     """Compose configs/<verb>.yaml with the overrides and call the verb's function with a plain dictionary."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come back as exceptions, so that each can get its hint
@@ -111,10 +121,12 @@ def _composed(verb: str, arguments: Sequence[str]) -> int:
     module, function, _ = COMPOSED[verb]
     codes: list[int] = []
 
-    def job(config: DictConfig) -> None:
+    def job(config: DictConfig) -> float | None:
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         run = getattr(importlib.import_module(module), function)
-        codes.append(run(values, Path(HydraConfig.get().runtime.output_dir)))
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        codes.append(run(values, folder))
+        return _objective(folder)
 
     sys.argv = [f"deepassay {verb}", *("allow_command=true" if a == "--allow-command" else a for a in arguments)]
     try:

@@ -1,4 +1,4 @@
-"""Run folders read back: list, show and compare finished runs; reading only, half-written ones are refused by name."""
+"""Run folders read back: list, show, compare and tabulate runs; reading only, half-written ones are refused by name."""
 
 import argparse
 import json
@@ -262,17 +262,22 @@ def _synthetic(path: Path) -> bool | None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `deepassay runs`."""
-    verbs = parser.add_subparsers(dest="action", required=True, metavar="list|show|compare")
+    verbs = parser.add_subparsers(dest="action", required=True, metavar="list|show|compare|table")
     one = verbs.add_parser("list", help="every run below a folder, how far it has come, and its headline numbers")
     one.add_argument("root", nargs="?", default="runs", help="folder to look in (default: runs)")
     two = verbs.add_parser("show", help="one run: what ran, and its numbers with intervals")
     two.add_argument("run", help="a run folder")
     three = verbs.add_parser("compare", help="where configurations differ, and numbers side by side")
     three.add_argument("runs", nargs="+", metavar="run", help="two or more run folders")
-    for verb in (one, two, three):
+    four = verbs.add_parser("table", help="one row per evaluated run: settings that differ, and numbers; for a paper")
+    four.add_argument("runs", nargs="+", metavar="run", help="run folders, or folders of runs")
+    four.add_argument("--format", choices=("markdown", "csv", "latex"), default="markdown")
+    four.add_argument("--by", default="", help="average over runs that differ in this key alone (seed, say): mean ± sd")
+    for verb in (one, two, three, four):
         verb.add_argument("--metric", action="append", default=[], help="only this metric (repeatable)")
-        verb.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    for verb in (two, three):
+        if verb is not four:
+            verb.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    for verb in (two, three, four):
         verb.add_argument("--slices", action="store_true", help="also numbers per generator and other slices")
 
 
@@ -285,6 +290,8 @@ def main(args: argparse.Namespace) -> int:
         return _list(args, console)
     if args.action == "show":
         return _show(args, console)
+    if args.action == "table":
+        return _table(args)
     return _compare(args, console)
 
 
@@ -391,6 +398,87 @@ def _compare(args: argparse.Namespace, console: Any) -> int:
     console.print(
         "overlapping intervals prove nothing either way; a claim needs a paired comparison of the score tables"
     )
+    return 0
+
+
+def rows_of(
+    runs: Sequence[Run], *, metrics: Sequence[str] = (), slices: bool = False, by: str = ""
+) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of a table of runs: name, settings that differ, numbers with intervals.
+
+    Args:
+        runs: evaluated runs. metrics: only these; AUC and EER where empty. slices: per generator, too.
+        by: a dotted key. Runs that differ in it alone become one row: mean, standard deviation (n - 1), and how many.
+
+    Raises:
+        RunError: runs tested on different samples are put into one mean.
+    """
+    volatile = {"name"}
+    differing = {k: v for k, v in differences([r.config for r in runs]).items() if k not in volatile | {by}}
+    numbers = {
+        key: cells
+        for key, cells in tabulate(runs, metrics=metrics or ("auc", "eer"), slices=slices).items()
+        if "nonresponse=left_out" not in key[1].replace(" ", "")
+    }
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, run in enumerate(runs):
+        same = tuple(str(values[i]) for values in differing.values()) if by else (str(run.path),)
+        groups.setdefault(same, []).append(i)
+    head = ["run", *differing, *(" ".join(part for part in key if part) for key in numbers)]
+    out = []
+    for members in groups.values():
+        first = runs[members[0]]
+        if len(members) > 1 and len({_test_manifest(runs[i]) for i in members}) > 1:
+            raise RunError(
+                f"{first.path} and others of its row were tested on different samples",
+                hint="split with a seed of its own (split.seed) and sweep only the training's seed; or leave out --by",
+            )
+        name = first.name if len(members) == 1 else f"{first.path.parent.name} ({len(members)} runs)"
+        mark = " SYNTHETIC" if any(runs[i].synthetic for i in members) else ""
+        row = [name + mark, *(str(values[members[0]]) for values in differing.values())]
+        for cells in numbers.values():
+            found = [cells[i] for i in members]
+            row.append(number_text(found[0]) if len(members) == 1 else _mean_text(found))
+        out.append(row)
+    return head, out
+
+
+def _mean_text(numbers: Sequence[Mapping[str, Any] | None]) -> str:
+    """``0.912 ± 0.008 (n = 5)``; runs without the number are said."""
+    from statistics import mean, stdev
+
+    values = [float(n["value"]) for n in numbers if n is not None and n.get("value") is not None]
+    if not values:
+        return "-"
+    spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
+    missing = "" if len(values) == len(numbers) else f", {len(numbers) - len(values)} without"
+    return f"{mean(values):.4g}{spread} (n = {len(values)}{missing})"
+
+
+def _table(args: argparse.Namespace) -> int:
+    folders = [folder for place in args.runs for folder in find_runs(place)]
+    done = [folder for folder in folders if reached_stage(folder) == "evaluated"]
+    if not done:
+        raise RunError("none of these runs is evaluated", hint="deepassay runs list shows how far each has come")
+    runs = [Run.open(folder) for folder in done]
+    head, rows = rows_of(runs, metrics=args.metric, slices=args.slices, by=args.by)
+    if args.format == "csv":
+        import csv
+        import sys
+
+        csv.writer(sys.stdout).writerows([head, *rows])
+    elif args.format == "markdown":
+        lines = [[cell.replace("|", "\\|") for cell in row] for row in [head, *rows]]
+        lines.insert(1, ["---"] * len(head))
+        print("\n".join(f"| {' | '.join(row)} |" for row in lines))
+    else:
+        escape = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"±": r"$\pm$"})
+        body = [" & ".join(cell.translate(escape) for cell in row) + r" \\" for row in [head, *rows]]
+        print("\n".join([rf"\begin{{tabular}}{{{'l' * len(head)}}}", r"\hline", body[0], r"\hline", *body[1:],
+                         r"\hline", r"\end{tabular}"]))  # fmt: skip
+    left = len(folders) - len(done)
+    if left and args.format == "markdown":
+        print(f"\n{left} runs that are not evaluated yet are left out.")
     return 0
 
 
