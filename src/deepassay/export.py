@@ -111,8 +111,12 @@ def _strip(proto: Any) -> None:
         del item.metadata_props[:]
 
 
-def onnx_predictor(path: str | Path) -> Callable[[np.ndarray], np.ndarray]:
-    """An exported graph as a function: views (n, *shape) -> logits (n,) float32, on the CPU with onnxruntime."""
+def onnx_predictor(path: str | Path, batch_size: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """An exported graph as a function: views (n, *shape) -> logits (n,) float32, on the CPU with onnxruntime.
+
+    Args:
+        path: of the graph. batch_size: views at a time; all at once where None.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -121,7 +125,9 @@ def onnx_predictor(path: str | Path) -> Callable[[np.ndarray], np.ndarray]:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def predict(data: np.ndarray) -> np.ndarray:
-        return np.asarray(session.run([OUTPUT], {INPUT: np.ascontiguousarray(data)})[0])
+        data, size = np.ascontiguousarray(data), batch_size or max(1, len(data))
+        parts = [data[i : i + size] for i in range(0, len(data), size)] or [data]
+        return np.concatenate([np.asarray(session.run([OUTPUT], {INPUT: part})[0]) for part in parts])
 
     return predict
 
@@ -650,10 +656,10 @@ def _make(
         "detector": common["name"], "detector_sha256": sha256_file(graph), "config_fingerprint": config_fingerprint,
         "calibrated": False,
     }  # fmt: skip
+    predict = onnx_predictor(graph, batch_size=1)  # as `Bundle.predict` does on a CPU
     recorder = guarded(modality, None)
     scores = score_manifest(
-        dev, recorder, onnx_predictor(graph), views=views, store=store if store.lossless else None, meta=meta,
-        progress=progress,
+        dev, recorder, predict, views=views, store=store if store.lossless else None, meta=meta, progress=progress
     )  # fmt: skip
     calibration = fit_calibration(scores)
     points = fit_operating_points(calibrate(scores, calibration), operating_points)
