@@ -19,6 +19,7 @@ from deepassay.pipelines.folder import RunFolder
 from deepassay.pipelines.gate import Gate
 from deepassay.pipelines.labelling import labelling_of
 from deepassay.pipelines.outputs import with_outputs
+from deepassay.pipelines.outside import Outside
 from deepassay.pipelines.paper import print_pages
 from deepassay.pipelines.seal import seal_run, seal_settings
 from deepassay.pipelines.terminal import terminal
@@ -28,7 +29,7 @@ from deepassay.screening.bundle import Bundle
 
 log = logging.getLogger(__name__)
 KEYS = {
-    "run", "tool", "protocol", "languages", "name", "audit", "seal", "conditions", "salt", "workers",
+    "run", "tool", "protocol", "languages", "name", "audit", "seal", "conditions", "salt", "workers", "scores",
     "allow_command", "labelling", "pdf",
 }  # fmt: skip
 
@@ -46,7 +47,9 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
     run, tool = with_outputs(
         run, tool, protocol=protocol, allow_command=bool(settings.get("allow_command")), console=console
     )
-    bundle = Bundle.load(run.bundle)
+    source = Outside.read(settings.get("scores"), run, protocol) or Bundle.load(run.bundle)
+    run = source.run if isinstance(source, Outside) else run
+    bundle = source if isinstance(source, Bundle) else None
     register = Register(run.protocol)
     mark = register.freeze(protocol)
     console.print(f"  protocol {protocol.name} {protocol.version} frozen as {mark[:12]}")
@@ -55,8 +58,9 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
     again = Rescoring.planned(settings, run, protocol, bundle, manifest, previous)
     claimed = dict(run.config["split"].get("leave_out") or {})
     found = gate.pass_on(manifest, run.path / "dossier" / "audit.json", console, leave_out=claimed)
-    scored = run.scores("test").is_file() and run.scores("dev").is_file() and _same_bundle(run, bundle)
-    if not scored or not register.openings():
+    if isinstance(source, Outside):
+        source.open_test()
+    elif not _scored(run, source) or not register.openings():
         evaluate_run(run, console=console)
     annex = labelling_of(manifest, tool, settings.get("labelling"), console, seed=protocol.seed)
     scores = again.score(run, bundle, manifest, tool.generator, protocol.ladder_samples, console)
@@ -67,7 +71,7 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
         preregistration=register.record(),
         dev=dev,
         test=test,
-        bundle_info=bundle_info(bundle),
+        bundle_info=source.info if isinstance(source, Outside) else bundle_info(source),
         conditions=again.conditions,
         condition_scores=scores,
         salt=again.salt,
@@ -94,7 +98,9 @@ def assess(config: Mapping[str, Any], folder: Path) -> int:
     return 0
 
 
-def _same_bundle(run: RunFolder, bundle: Bundle) -> bool:
-    """The score tables in the run are of the bundle that lies in it."""
+def _scored(run: RunFolder, bundle: Bundle) -> bool:
+    """Score tables lie in the run, and they are of the bundle that lies in it."""
     metrics = run.path / "metrics.json"
+    if not run.scores("test").is_file() or not run.scores("dev").is_file():
+        return False
     return metrics.is_file() and json.loads(metrics.read_text()).get("bundle_sha256") == bundle.hash

@@ -36,10 +36,10 @@ class Rescoring:
 
     @classmethod
     def planned(
-        cls, settings: Mapping[str, Any], run: RunFolder, protocol: Protocol, bundle: Bundle, manifest: Manifest,
+        cls, settings: Mapping[str, Any], run: RunFolder, protocol: Protocol, bundle: Bundle | None, manifest: Manifest,
         previous: Path | None,
     ) -> "Rescoring":  # fmt: skip
-        """From the keys ``conditions``, ``salt`` and ``workers``.
+        """From the keys ``conditions``, ``salt`` and ``workers``; a detector without a bundle cannot score again.
 
         Raises:
             ConfigError: values of the wrong kind, or a ladder that does not exist.
@@ -52,15 +52,15 @@ class Rescoring:
                 f"conditions is {wanted!r}, workers is {workers!r}", hint="write true or false, and a number from 0 on"
             )
         media = sorted({sample.media for sample in manifest.split("test")})
-        conditions = conditions_of(protocol, bundle.modality().name, media) if wanted else []
+        conditions = conditions_of(protocol, bundle.modality().name, media) if wanted and bundle else []
         salt = Pseudonyms.keep(settings.get("salt") or run.path / "salt")
         return cls(conditions, salt, None if previous is None else read_earlier(read_sealed(previous)), workers)
 
     def score(
-        self, run: RunFolder, bundle: Bundle, manifest: Manifest, tool: str, per_class: int, console: Console
+        self, run: RunFolder, bundle: Bundle | None, manifest: Manifest, tool: str, per_class: int, console: Console
     ) -> ConditionScores | None:
         """Scores under every condition; resumes what an interrupted run left in the run's folder ``conditions``."""
-        if not self.conditions:
+        if not self.conditions or bundle is None:
             return None
         steps = sum(condition.kind == LADDER for condition in self.conditions)
         console.print(
