@@ -18,6 +18,7 @@ from deepassay.cli import config_root
 from deepassay.errors import AssayError, ConfigError, ScoreError
 from deepassay.labels import FAKE, REAL
 from deepassay.manifest import Manifest, Sample
+from deepassay.modality.voice import VoiceModality
 from deepassay.pipelines import study as study_module
 from deepassay.pipelines.study import KEYS, Study, _choose, read_choices, study
 from deepassay.pipelines.study_baselines import _boosted, _logistic
@@ -258,11 +259,6 @@ class Eye:
     contract: ClassVar[dict] = {}
 
 
-class Ear:
-    name = "voice"
-    contract: ClassVar[dict] = {"rate_hz": 16000}
-
-
 def test_channels_come_at_three_strengths_and_change_what_they_are_given():
     view = np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8)
     steps = ladder_steps(["jpeg", "resize"], Eye())
@@ -270,7 +266,7 @@ def test_channels_come_at_three_strengths_and_change_what_they_are_given():
     errors = [np.abs(change(view, np.random.default_rng(0)).astype(int) - view).mean() for _, _, change in steps[:3]]
     assert 0 < errors[0] < errors[1] < errors[2]
     sound = (0.1 * np.random.default_rng(1).normal(size=16000)).astype(np.float32)
-    for _, _, change in ladder_steps(["noise", "g711"], Ear(), strengths=2):
+    for _, _, change in ladder_steps(["noise", "g711"], VoiceModality(), strengths=2):
         heard = change(sound, np.random.default_rng(2))
         assert heard.shape == sound.shape
         assert np.abs(heard - sound).max() > 1e-4
@@ -347,7 +343,7 @@ def test_the_studies_compose_and_their_plans_hold(name):
     from deepassay.pipelines.build import build
 
     build(design.split(["hifigan" if name == "voices" else "stylegan2_ada"]))
-    modality = {"faces": Eye(), "voices": Ear()}[name]
+    modality = {"faces": Eye(), "voices": VoiceModality()}[name]
     assert ladder_steps(values["robustness"]["ladders"], modality, values["robustness"]["strengths"])
 
 

@@ -49,7 +49,7 @@ def ladder_steps(names: Sequence[str], modality: Modality, strengths: int = 3) -
 
             ladder = sound_ladder(name)
         picked = np.unique(np.linspace(0, len(ladder.strengths) - 1, strengths).round().astype(int))
-        rate = int(modality.contract.get("rate_hz", 0))
+        rate = int(modality.contract["settings"]["rate_hz"]) if modality.name == "voice" else 0
         out += [
             (name, float(ladder.strengths[k]), _change(ladder.apply, float(ladder.strengths[k]), rate)) for k in picked
         ]
