@@ -1,5 +1,6 @@
 """Scoring as a folder of parts: any process on any machine takes the next, goes on with a dead one's, or merges."""
 
+import functools
 import json
 import logging
 import os
@@ -98,7 +99,7 @@ def _done(folder: Path, part: int) -> Path:
 def _work(job: tuple[Any, ...], options: Mapping[str, Any], progress: bool) -> None:
     """Take parts until none is free."""
     manifest, modality, make_predict, folder, rows, parts = job
-    predict: Predict | None = None
+    predict: Callable[[], Predict] = functools.cache(make_predict)  # made by who finds something to do
     begin = os.getpid() % parts  # not all at the same end
     for number in range(parts):
         part = (begin + number) % parts
@@ -107,11 +108,9 @@ def _work(job: tuple[Any, ...], options: Mapping[str, Any], progress: bool) -> N
         with _lock(folder / f".part-{part:05d}.lock") as mine:
             if not mine or _done(folder, part).is_file():
                 continue
-            if predict is None:
-                predict = make_predict()
             journal = folder / f"part-{part:05d}.jsonl"
             table = score_manifest(
-                _slice(manifest, part, rows), modality, predict, progress=progress, resume_path=journal, **options
+                _slice(manifest, part, rows), modality, predict(), progress=progress, resume_path=journal, **options
             )
             table.write(_done(folder, part))
             journal.unlink(missing_ok=True)
