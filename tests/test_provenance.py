@@ -52,6 +52,15 @@ def test_no_user_host_home_or_secret_in_the_command(monkeypatch):
     )
 
 
+def test_the_command_can_be_pasted_into_a_shell():
+    import shlex
+
+    words = ["deepassay assess", "run=runs/x", 'tool.generator="StyleGAN2(TPDNE)"', "+protocol.controls={real_by: a}"]
+    text = provenance.command_line(words)
+    assert text.startswith("deepassay assess run=runs/x ")
+    assert shlex.split(text) == ["deepassay", "assess", *words[1:]]
+
+
 def test_the_whole_record_names_neither_host_nor_home():
     text = json.dumps(provenance.collect(command=["deepassay", str(Path.home() / "x")]))
     assert str(Path.home() / "x") not in text

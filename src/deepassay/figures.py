@@ -523,7 +523,9 @@ def cross_entropy(
         axes.plot(x, np.asarray(values, dtype=float), color=colour, linestyle=style, linewidth=1.5, label=say[name])
     axes.axvline(0.0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)))
     axes.set_xlim(x[0], x[-1])
-    axes.set_ylim(0, 1.5 * max(1.0, float(np.max(neutral))))  # the legend stands above the curves
+    axes.set_ylim(
+        0, 1.5 * max(1.0, float(np.max(neutral)), float(np.max(observed)))
+    )  # the legend stands above the curves
     _dress(axes, x=say["ece_x"], y=say["ece_y"])
     _legend(axes, loc="upper right")
     middle = int(np.argmin(np.abs(x)))

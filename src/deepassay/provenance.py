@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -158,10 +159,16 @@ def describe_hardware(facts: Mapping[str, Any]) -> str:
 def command_line(arguments: Sequence[str]) -> str:
     """The command as text: home paths as ``~``; user and host name and values that look like secrets removed."""
     words = [str(a) for a in arguments]
-    if words:
-        words[0] = Path(words[0]).name
-    text = " ".join(json.dumps(w, ensure_ascii=False) if re.search(r"\s", w) else w for w in words)
+    # The first word may be program and verb ("deepassay assess"), as Hydra is told it: that is no word to quote.
+    text = " ".join([Path(words[0]).name, *map(_quoted, words[1:])] if words else [])
     return _SECRET.sub(r"\1\2<hidden>", without_names(text))
+
+
+def _quoted(word: str) -> str:
+    """A word that a shell takes for itself."""
+    if re.search(r"""[()'"{}$&;|*?!`\\]""", word):
+        return shlex.quote(word)
+    return json.dumps(word, ensure_ascii=False) if re.search(r"\s", word) else word
 
 
 def without_names(text: str) -> str:

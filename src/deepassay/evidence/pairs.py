@@ -87,13 +87,17 @@ def measure_pairs(
             )
         )  # fmt: skip
     if both.any() and len(set(units[both].tolist())) >= 2:
-        out.append(_difference(gap[both], units[both], tool, facts, int((~both).sum()), minimum_clusters,
-                               replicates=replicates, level=level, seed=seed))  # fmt: skip
+        out.append(
+            _difference(
+                gap[both], units[both], tool, facts, int((~both).sum()), minimum_clusters, minimum_attack,
+                replicates=replicates, level=level, seed=seed,
+            )
+        )  # fmt: skip
     return out
 
 
 def _difference(
-    gap: np.ndarray, units: np.ndarray, tool: str, facts: Mapping[str, Any], silent: int, least: int, *,
+    gap: np.ndarray, units: np.ndarray, tool: str, facts: Mapping[str, Any], silent: int, least: int, few: int, *,
     replicates: int, level: float, seed: int,
 ) -> Number:  # fmt: skip
     names, code = np.unique(units.astype(str), return_inverse=True)
@@ -113,5 +117,5 @@ def _difference(
         },
         n_attack=len(gap), n_clusters=len(names), n_nonresponse=silent,
         slice={"pairs": tool, "nonresponse": LEFT_OUT},
-        status="under_powered" if len(names) < least else "exploratory", **facts,
+        status="under_powered" if len(names) < least or len(gap) < few else "exploratory", **facts,
     )  # fmt: skip
