@@ -1,4 +1,4 @@
-"""Ten million rows sampled in balance: start-up time, memory, and time per batch, beside torch's weighted sampler.
+"""Ten million rows sampled in balance: start-up time, memory, and time per batch (CPU time), beside torch's weighted sampler.
 
 python scripts/benchmark_sampler.py                    # ten million rows, about a minute and 3 GB
 python scripts/benchmark_sampler.py --rows 1000000 --json out.json
@@ -50,22 +50,22 @@ def resident_mb() -> float:
 def measure(name: str, labels: np.ndarray | None, values: Any, n: int, batches: int) -> dict[str, Any]:
     """One balance: make the sampler, take its first batch, then more, and enter an epoch in its middle."""
     gc.collect()
-    before, begin = resident_mb(), time.perf_counter()
+    before, begin = resident_mb(), time.process_time()
     order = StreamedOrder(Cells(labels, values, n=n), balance=name, seed=0)
-    made = time.perf_counter() - begin
-    begin = time.perf_counter()
+    made = time.process_time() - begin
+    begin = time.process_time()
     stream = iter(Batches(order, BATCH))
     next(stream)
-    first = time.perf_counter() - begin
-    begin = time.perf_counter()
+    first = time.process_time() - begin
+    begin = time.process_time()
     for _ in range(batches):
         next(stream)
-    each = (time.perf_counter() - begin) / batches
+    each = (time.process_time() - begin) / batches
     half = len(Batches(order, BATCH)) // 2
     order.first = lambda: half
-    begin = time.perf_counter()
+    begin = time.process_time()
     next(iter(Batches(order, BATCH)))
-    resumed = time.perf_counter() - begin
+    resumed = time.process_time() - begin
     gc.collect()
     return {
         "balance": name, "rows": n, "cells": len(order.cells.starts) - 1, "start_s": round(made, 3),
@@ -80,16 +80,16 @@ def torchs_own(labels: np.ndarray, n: int) -> dict[str, Any]:
     from torch.utils.data import WeightedRandomSampler
 
     gc.collect()
-    before, begin = resident_mb(), time.perf_counter()
+    before, begin = resident_mb(), time.process_time()
     counts = np.bincount(labels, minlength=2)
     weights = torch.from_numpy(1.0 / counts[labels])
     try:
         stream = iter(WeightedRandomSampler(weights, n))  # type: ignore[arg-type]
-        made = time.perf_counter() - begin
-        begin = time.perf_counter()
+        made = time.process_time() - begin
+        begin = time.process_time()
         for _ in range(BATCH):
             next(stream)
-        first = time.perf_counter() - begin
+        first = time.process_time() - begin
     except RuntimeError as error:  # torch.multinomial takes 2**24 categories at most
         return {"balance": "torch WeightedRandomSampler", "rows": n, "error": str(error).splitlines()[0]}
     return {

@@ -1,10 +1,12 @@
 """What a cluster does, with submitit's executor on this machine: four shards, a preempted training, a sweep of three.
 
-    python scripts/cluster_local.py runs/cluster      # about five minutes
+    python scripts/cluster_local.py runs/cluster                               # about five minutes
+    python scripts/cluster_local.py runs/slurm --launcher submitit_slurm       # where there is a SLURM cluster
 
-On a SLURM cluster the same commands take `hydra/launcher=submitit_slurm` (and hydra.launcher.partition=...,
-timeout_min, gpus_per_node ...). They are printed as they are run. The training is preempted as SLURM would: the signal
-goes to the job, which saves its state, asks to be requeued, ends, is started again, and goes on in mid-epoch.
+On a SLURM cluster the commands take `hydra/launcher=submitit_slurm` (and hydra.launcher.partition=..., timeout_min,
+gpus_per_node ...); there a training of two processes is added. They are printed as they are run. The training is
+preempted as SLURM would: the signal goes to the job, which saves its state, asks to be requeued, ends, is started
+again, and goes on in mid-epoch.
 """
 
 import argparse
@@ -21,7 +23,7 @@ COMMON = ["corpus=synthetic_voices", "corpus.speakers=24", "corpus.per_speaker=4
 TRAIN = [*COMMON, "augment=voice", "detector=lcnn_tiny", "optimizer=adamw_scratch", "trainer=demo_voice",
          "+store.shard_samples=8",
          "trainer.max_epochs=6", "trainer.batch_size=2", "audit.skip=true", "then=[]"]  # fmt: skip
-LAUNCHER = ["--multirun", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=60"]
+LAUNCHER = ["--multirun", "hydra.launcher.timeout_min=60"]
 
 
 def deepassay(arguments: list[str], *, wait: bool = True) -> subprocess.Popen[str]:
@@ -55,8 +57,17 @@ def tasks(folder: Path) -> list[int]:
 def preempt(process: subprocess.Popen[str], folder: Path, checkpoints: Path, limit_s: float = 600) -> None:
     """Once the first epoch is kept, and the second is under way, signal the job as a scheduler does."""
     deadline = time.monotonic() + limit_s
+    slurm = "hydra/launcher=submitit_slurm" in LAUNCHER
     while time.monotonic() < deadline and process.poll() is None:
-        if (checkpoints / "history.json").is_file() and (pids := tasks(folder)):
+        begun = (checkpoints / "history.json").is_file()
+        if begun and slurm:
+            jobs = subprocess.run(
+                ["squeue", "-h", "-o", "%A"], capture_output=True, text=True, check=True
+            ).stdout.split()
+            subprocess.run(["scancel", "--signal=USR2", *jobs], check=True)
+            print(f"  preempted: scancel --signal=USR2 {' '.join(jobs)} after its first epoch", flush=True)
+            return
+        if begun and (pids := tasks(folder)):
             for pid in pids:
                 os.kill(pid, signal.SIGUSR2)
             print(f"  preempted: SIGUSR2 to the job's process {pids} after its first epoch", flush=True)
@@ -69,7 +80,10 @@ def main() -> int:
     """Run all three; 0 where each came to its end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="for the runs")
-    folder = parser.parse_args().folder.resolve()
+    parser.add_argument("--launcher", default="submitit_local", choices=("submitit_local", "submitit_slurm"))
+    given = parser.parse_args()
+    folder = given.folder.resolve()
+    LAUNCHER.insert(1, f"hydra/launcher={given.launcher}")
     name = os.path.relpath(folder, Path("runs").resolve())
 
     print("1. preparation in four shards, each a job")
@@ -88,7 +102,7 @@ def main() -> int:
             print("  " + line.strip())
     if process.returncode:
         raise SystemExit(f"that ended with {process.returncode}: {out}")
-    if "Requeued" not in logs:
+    if not any(word in logs for word in ("Requeued", "requeue")):
         raise SystemExit("the job ended before it could be preempted: raise trainer.max_epochs in this script")
     state = json.loads((run / "checkpoints" / "state.json").read_text())
     print(f"  {run.name}: {state['status']} after {state['epochs']} epochs")
@@ -105,6 +119,15 @@ def main() -> int:
     print("3. a sweep of three seeds, each a job")
     deepassay(["train", *LAUNCHER, *TRAIN, f"name={name}/sweep", "seed=0,1,2", "trainer.max_epochs=1"])
     deepassay(["runs", "list", str(folder / "sweep")])
+
+    if given.launcher == "submitit_slurm":
+        print("4. a training in two processes of one job")
+        two = ["hydra.launcher.tasks_per_node=2", "trainer.devices=2", "trainer.max_epochs=1", f"name={name}/two"]
+        deepassay(["train", *LAUNCHER, *TRAIN, *two])
+        state = json.loads((folder / "two" / "0" / "checkpoints" / "state.json").read_text())
+        print(f"  {state['status']} after {state['epochs']} epoch")
+        if state["status"] != "finished":
+            raise SystemExit("it did not finish")
     return 0
 
 

@@ -297,7 +297,8 @@ def _quiet() -> Iterator[None]:
                 ".*does not have many workers.*", ".*number of training batches.*", ".*Checkpoint directory.*exists.*",
                 ".*Experiment logs directory.*", ".*GPU available but not used.*", ".*isinstance.treespec.*",
                 ".*LeafSpec.*", ".*lr_scheduler.step.*before.*optimizer.step.*", ".*`log_dir` is None.*",
-                ".*your dataloader is not resumable.*",  # it is: see ViewsDataModule.train_dataloader
+                ".*sync_dist=True.*", ".*all_gather. is deprecated.*",
+                ".*all_gather is deprecated.*", ".*your dataloader is not resumable.*",
             ):  # fmt: skip
                 warnings.filterwarnings("ignore", text)
             yield
