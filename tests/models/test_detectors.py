@@ -13,6 +13,7 @@ from deepassay.models.catalogue import FAMILIES
 from deepassay.models.detector import DetectorOutput, count_parameters
 from deepassay.models.lcnn import LCNN, MaxFeatureMap
 from deepassay.models.losses import MaskedBCE, WeightedBCE
+from deepassay.models.spectral_statistics import SpectralStatistics
 from deepassay.models.timm_detector import TimmDetector
 
 families = pytest.mark.parametrize(
@@ -161,3 +162,17 @@ def test_freezing():
     assert not any(m.training for m in norms)
     assert all(m.training for m in TimmDetector(backbone="mobilenetv3_small_050", size=64).train().network.modules()
                if isinstance(m, torch.nn.BatchNorm2d))  # fmt: skip
+
+
+def test_spectral_statistics_hear_the_spectrum_and_by_default_not_the_loudness():
+    sound = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (1, 8000)).astype(np.float32))
+    stats = SpectralStatistics(drop_rate=0.0).eval()
+    loud = SpectralStatistics(drop_rate=0.0, level=True).eval()
+    with torch.no_grad():
+        quieter, bright = stats(sound * 0.5).logit - stats(sound).logit, stats(sound.diff()).logit - stats(sound).logit
+        assert quieter.abs() < 1e-3
+        assert bright.abs() > 0.05
+        assert (loud(sound * 0.5).logit - loud(sound).logit).abs() > 0.05
+    for wrong in ({"hidden": -1}, {"drop_rate": 1.0}):
+        with pytest.raises(ConfigError):
+            SpectralStatistics(**wrong)  # type: ignore[arg-type]

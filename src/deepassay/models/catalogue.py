@@ -9,6 +9,7 @@ from deepassay.models.clip_detector import ClipDetector
 from deepassay.models.detector import Detector
 from deepassay.models.lcnn import LCNN
 from deepassay.models.rawnet2 import RawNet2
+from deepassay.models.spectral_statistics import SpectralStatistics
 from deepassay.models.timm_detector import TimmDetector
 
 
@@ -86,6 +87,10 @@ _ALL = (
     Family(
         "lcnn", "voice", lambda: LCNN(width=0.25, drop_rate=0.0), (16000,),
         "Lavrentyeva et al., Interspeech 2019; Wu et al., IEEE TIFS 2018",
+    ),
+    Family(
+        "lfcc_statistics", "voice", lambda: SpectralStatistics(drop_rate=0.0), (16000,),
+        "statistics pooling, Snyder et al., ICASSP 2018, on LFCC, Sahidullah et al., Interspeech 2015", lr=3e-2,
     ),
     Family(
         "aasist", "voice", lambda: AASIST(size="light", drop_factor=0.0, window_samples=8000), (8000,),
