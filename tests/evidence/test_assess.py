@@ -100,6 +100,42 @@ def test_recoding_that_moves_the_scores_takes_support_away(sound, world):
     assert log.claims[0].blocked_by == ["F03"]
 
 
+def looked_at_silence():
+    """An audit that opened the files and found nothing in their silence."""
+    from deepassay.audit import AuditFinding, AuditReport
+
+    chance = {"auc": 0.5, "ci": {"lo": 0.44, "hi": 0.56}, "eer": 0.5, "n_real": 120, "n_fake": 360,
+              "auc_of_each_alone": {}}  # fmt: skip
+    found = [
+        AuditFinding(f"shortcut.{n}", f, "pass", "made up", chance)
+        for n, f in (("silence", "F04"), ("container", "F03"))
+    ]
+    return AuditReport("x", "0" * 64, True, 480, 480, tuple(found), {}, AUDIT)
+
+
+@pytest.mark.parametrize(("loss", "outcome", "verdict"), [(0.0, "pass", "supported"), (2.5, "fail", "inconclusive")])
+def test_voices_whose_scores_rest_on_silence_lose_support(loss, outcome, verdict, sound):
+    voices = made_world(media="audio")
+    conditions, scores = made_conditions(voices, {"recode:aac@64": 0.0, "trim": loss})
+    tool = make_tool(modality="voice", media="audio", functions=["tts"])
+    log = sound(world=voices, tool=tool, audit=looked_at_silence(), conditions=conditions, condition_scores=scores,
+                protocol=make_protocol(replicates=100))  # fmt: skip
+    assert {c.id: c.outcome for c in log.checks}["F04"] == outcome
+    assert verdicts(log)["C1"] == verdict
+    assert log.claims[0].blocked_by == ([] if outcome == "pass" else ["F04"])
+
+
+def test_scores_the_wrong_way_round_support_nothing(sound):
+    """Numbers on real samples alone would still be good: the check bars them."""
+    wrong = made_world(means={"example_swap": -4.0, "local_warp": -2.2, "blend_easy": -5.0})
+    claim = {**CLAIMS[2], "id": "C9", "theta": 0.25}
+    log = sound(world=wrong, protocol=make_protocol(claims=[claim], replicates=100), conditions=(),
+                condition_scores=None)  # fmt: skip
+    assert {c.id: c.outcome for c in log.checks}["F08"] == "fail"
+    assert log.claims[0].verdict == "inconclusive"
+    assert "F08" in log.claims[0].blocked_by
+
+
 def test_pooled_claims_fall_where_one_generator_dominates(sound):
     lone = made_world(means={"example_swap": 4.0, "useless": 0.0})
     plan = make_protocol(claims=[{**CLAIMS[1], "about": "all", "theta": 0.55}, CLAIMS[0]], replicates=100)
