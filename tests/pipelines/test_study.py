@@ -337,9 +337,12 @@ def test_the_studies_compose_and_their_plans_hold(name):
     assert set(values) <= KEYS
     arms = read_arms(values["arms"])
     assert [a for a in arms.values() if not a.given_fakes]
-    assert all((config_root() / "experiment" / f"{arm}.yaml").is_file() for arm in arms)
+    overrides = [override for arm in arms.values() for override in arm.overrides]
+    named = [o.removeprefix("experiment=") for o in overrides if o.startswith("experiment=")]
+    assert len(named) == len(arms)
+    assert all((config_root() / "experiment" / f"{word}.yaml").is_file() for word in named)
     design = Design(groups=values["groups"], kin=values["kin"], leave_kin_out=values["leave_kin_out"])
-    assert len(inner_trainings(design, arms, values["inner"]["seeds"])) == 18
+    assert len(inner_trainings(design, arms, values["inner"]["seeds"])) == 6 * len(arms)
     from deepassay.pipelines.build import build
 
     build(design.split(["hifigan" if name == "voices" else "stylegan2_ada"]))
