@@ -1,4 +1,4 @@
-"""Ten million rows sampled in balance: start-up time, memory, and time per batch (CPU time), beside torch's weighted sampler.
+"""Ten million rows sampled in balance: start-up, memory, time per batch (CPU time), beside torch's weighted sampler.
 
 python scripts/benchmark_sampler.py                    # ten million rows, about a minute and 3 GB
 python scripts/benchmark_sampler.py --rows 1000000 --json out.json

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "chaos.py"
 
 
+@pytest.mark.timeout(1500)
 def test_killed_at_random_the_outputs_are_the_same(tmp_path):
     command = [sys.executable, str(SCRIPT), "--kills", "1", "--speakers", "8", "--json", str(tmp_path / "result.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
