@@ -122,7 +122,7 @@ def main() -> int:
 
     if given.launcher == "submitit_slurm":
         print("4. a training in two processes of one job")
-        two = ["hydra.launcher.tasks_per_node=2", "trainer.devices=2", "trainer.max_epochs=1", f"name={name}/two"]
+        two = ["hydra.launcher.tasks_per_node=2", "trainer.devices=2", "trainer.batch_size=8", f"name={name}/two"]
         deepassay(["train", *LAUNCHER, *TRAIN, *two])
         state = json.loads((folder / "two" / "0" / "checkpoints" / "state.json").read_text())
         print(f"  {state['status']} after {state['epochs']} epoch")

@@ -71,7 +71,7 @@ def test_ranks_share_every_batch_and_nothing_is_dropped_or_doubled(kind, share, 
     for number, batch in enumerate(whole):
         together = [draw for part in parts for draw in part[number] if not draw.void]
         assert Counter(together) == Counter(batch)
-        assert all(part[number] for part in parts)
+        assert all(sum(1 + draw.forged for draw in part[number]) >= 2 for part in parts)
 
 
 def test_a_rank_without_work_is_given_a_void_entry():
@@ -79,7 +79,7 @@ def test_a_rank_without_work_is_given_a_void_entry():
     order.rank, order.ranks = 2, 3
     *full, last = Batches(order, 6)
     assert all(not d.void for batch in full for d in batch)
-    assert [d.void for d in last] == [True]
+    assert [d.void for d in last] == [True, True]  # two, for batch norm's sake
 
 
 @pytest.mark.parametrize("kind", KINDS)

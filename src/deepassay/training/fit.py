@@ -567,6 +567,11 @@ def _explained(error: BaseException, batch_size: int, num_workers: int) -> Assay
             hint=f"halve trainer.batch_size and double trainer.accumulate under another name=..., use "
             f"trainer.precision=bf16-mixed, or free the memory that other programs hold; {again}",
         )
+    if "Expected more than 1 value per channel" in text:
+        return AssayError(
+            "batch norm was given a single view, which has no variance",
+            hint="raise trainer.batch_size: at least two samples for each process",
+        )
     if "DataLoader timed out" in text:
         return AssayError(
             f"a loader process has given nothing for too long ({text.splitlines()[0][:200]})",

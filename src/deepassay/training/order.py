@@ -342,7 +342,12 @@ class Batches(Sampler[list[Draw]]):
         epoch = order.epoch()
         for number in range(order.first(), len(self)):
             units = order.take(epoch, number * size, (number + 1) * size)
-            mine = units[order.rank :: order.ranks] or [tuple(replace(draw, void=True) for draw in units[0])]
+            # Batch norm has no variance of one view: nobody is given a single one, some rather have nothing to do.
+            active = min(order.ranks, max(1, len(units) * order.unit // 2))
+            if order.rank < active:
+                mine = units[order.rank :: active]
+            else:
+                mine = [tuple(replace(draw, void=True) for draw in unit) for unit in units[:2]]
             yield [draw for unit in mine for draw in unit]
 
 
