@@ -154,6 +154,22 @@ def test_screening_gives_the_score_of_the_evaluation(run):
         assert line["llr"] == pytest.approx(table.column("llr")[i], abs=2e-3)
 
 
+def test_a_bundle_is_evaluated_on_a_corpus_that_no_run_knows(run, monkeypatch):
+    modality, folder = run
+    place = folder.parents[1]
+    monkeypatch.chdir(place)
+    words = [word for word in (FACE if modality == "face" else VOICE) if word.startswith("corpus.")]
+    corpus = [f"corpus=synthetic_{modality}s", f"corpus.root={place / 'corpus'}", *words]
+    assert main(["evaluate", f"bundle={folder / 'bundle'}", *corpus, "replicates=50", "name=elsewhere"]) == 0
+    everything = ScoreTable.read(place / "runs" / "elsewhere" / "scores" / "test.parquet")
+    at = {sample: row for row, sample in enumerate(everything.column("sample_id"))}
+    own = ScoreTable.read(RunFolder.open(folder).scores("test"))
+    assert len(everything) > len(own)
+    for row in [i for i in range(len(own)) if own.answered[i]][:5]:
+        found = everything.column("llr")[at[own.column("sample_id")[row]]]
+        assert found == pytest.approx(own.column("llr")[row], abs=2e-3)
+
+
 def test_the_same_command_again_goes_on_and_another_configuration_is_refused(run, capsys, monkeypatch):
     modality, folder = run
     place = folder.parents[1]

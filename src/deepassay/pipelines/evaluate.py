@@ -312,14 +312,14 @@ def evaluate(config: Mapping[str, Any], folder: Path) -> int:
             retry=bool(settings.get("retry")),
         )
         return 0
-    if not settings["bundle"] or not settings["corpus"]:
+    if not settings["bundle"] or not settings.get("corpus"):
         raise ConfigError(
             "evaluate needs a run, or a bundle and a corpus",
             hint="deepassay evaluate run=runs/NAME, or deepassay evaluate bundle=... corpus=csv corpus.csv=...",
         )
     bundle = Bundle.load(settings["bundle"])
     manifest = read_corpus(settings["corpus"], bundle.modality())
-    if settings["split"]:
+    if settings.get("split"):
         manifest = build(settings["split"]).apply(manifest).split("test")
     table = score_with_bundle(
         manifest, bundle, views=settings["views"], workers=int(settings["workers"]), resume_path=None
