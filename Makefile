@@ -51,9 +51,9 @@ bench: $(READY) ## the benchmarks, side by side with what one would use otherwis
 
 lock: $(READY) ## write the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --extra train --extra serve --extra cluster --extra marks --extra dev --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements.lock
+	  --generate-hashes --no-header --no-annotate -q -o requirements.lock
 	@echo 'uv' | $(BIN)/uv pip compile - --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o setup.lock
+	  --generate-hashes --no-header --no-annotate -q -o setup.lock
 
 clean: ## remove the virtual environment and caches (runs stay)
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -164,16 +164,16 @@ def create_app(settings: ServiceSettings) -> Any:
             f"the service needs {error.name}, which is not installed", hint="pip install 'deepassay[serve]'"
         ) from error
 
-    registry = CollectorRegistry()
-    requests = Counter("deepassay_requests", "Answers to POST /v1/screen", ["code"], registry=registry)
-    verdicts = Counter("deepassay_verdicts", "Verdicts given", ["modality", "decision", "status"], registry=registry)
+    collector = CollectorRegistry()
+    requests = Counter("deepassay_requests", "Answers to POST /v1/screen", ["code"], registry=collector)
+    verdicts = Counter("deepassay_verdicts", "Verdicts given", ["modality", "decision", "status"], registry=collector)
     seconds = Histogram(
-        "deepassay_screen_seconds", "From the whole upload to the verdicts", registry=registry,
+        "deepassay_screen_seconds", "From the whole upload to the verdicts", registry=collector,
         buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
     )  # fmt: skip
-    uploaded = Counter("deepassay_uploaded_bytes", "Bytes of files taken in", registry=registry)
-    in_flight = Gauge("deepassay_in_flight", "Requests that were let in", registry=registry)
-    replaced = Gauge("deepassay_workers_replaced", "Workers that crashed or hung and were replaced", registry=registry)
+    uploaded = Counter("deepassay_uploaded_bytes", "Bytes of files taken in", registry=collector)
+    in_flight = Gauge("deepassay_in_flight", "Requests that were let in", registry=collector)
+    replaced = Gauge("deepassay_workers_replaced", "Workers that crashed or hung and were replaced", registry=collector)
     pool = _Pool(settings)
     state: dict[str, Any] = {"ready": False, "folder": None, "journal": None, "in": 0}
 
@@ -371,7 +371,7 @@ def create_app(settings: ServiceSettings) -> Any:
         except Refusal as refusal:
             text = {"error": refusal.kind, "message": refusal.text, "request_id": request.state.id}
             return answer(request, refusal.code, text, refusal.headers)
-        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(generate_latest(collector), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def page(name: str, kind: str) -> None:
         @app.get("/" if name == "index.html" else f"/{name}", include_in_schema=False)
