@@ -1,4 +1,4 @@
-"""`deepassay bundle`: show what a bundle says of itself, verify and sign it, compare two on the same files."""
+"""`deepassay bundle`: list installed ones, show what one says of itself, verify and sign it, compare two on files."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ EPILOG = """\
 exit codes: 0 done; 1 with diff, at least one decision differs; 2 a bundle is refused or an argument is wrong.
 
 examples:
+  deepassay bundle list
   deepassay bundle show face.zip
   deepassay bundle verify face.zip --sha256 9f2c... --key maker.pub --commercial
   deepassay bundle sign face.zip --key maker.key
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `deepassay bundle`."""
     parser.epilog = EPILOG
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="bundles that installed packages bring; used where no --bundle is named")
     show = actions.add_parser("show", help="what it is for, what its decisions mean, and its limits")
     show.add_argument("bundle", metavar="B")
     show.add_argument("--json", action="store_true", help="bundle.json as it is")
@@ -50,8 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Do what the action says; returns the exit code that `EPILOG` describes."""
-    verbs = {"show": _show, "verify": _verify, "sign": _sign, "schema": _schema, "diff": _diff}
+    verbs = {"list": _list, "show": _show, "verify": _verify, "sign": _sign, "schema": _schema, "diff": _diff}
     return verbs[args.action](args)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from deepassay.screening.installed import NONE_INSTALLED, installed_bundles
+
+    found = installed_bundles()
+    for one in found:
+        print(f"{one.modality:<6} {one}\n       {one.path}")
+    if not found:
+        print(f"no bundle is installed: {NONE_INSTALLED}")
+    return 0
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ exit codes:
   130  interrupted; the lines that were written are whole
 
 examples:
+  deepassay screen photo.jpg clip.mp4 voice.wav            # with installed bundles, such as deepassay-reference
   deepassay screen photo.jpg --bundle runs/mine/bundle
   deepassay screen inbox/ --bundle face.zip --bundle voice.zip --output verdicts.jsonl --workers 4
   deepassay screen inbox/ --bundle face.zip --bundle voice.zip --output verdicts.jsonl --workers 4 --resume
@@ -38,9 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bundle",
         action="append",
-        required=True,
         metavar="B",
-        help="exported bundle, a folder or zip; one per modality",
+        help="exported bundle, a folder or zip; one per modality (default: the installed ones, see bundle list)",
     )
     parser.add_argument(
         "--operating-point", default="bpcer_5", metavar="NAME", help="the rule that decides (default: %(default)s)"
@@ -117,6 +117,7 @@ def main(args: argparse.Namespace) -> int:
     from deepassay.errors import ConfigError
     from deepassay.screening.crew import Crew
     from deepassay.screening.inputs import Input, expand
+    from deepassay.screening.installed import named_or_installed
 
     if args.threads is not None and args.threads < 1:
         raise ConfigError(f"--threads {args.threads}", hint="give at least 1")
@@ -126,7 +127,7 @@ def main(args: argparse.Namespace) -> int:
     if not inputs:
         raise ConfigError("the lists name no file", hint="give at least one path")
     settings = {
-        "bundles": args.bundle,
+        "bundles": named_or_installed(args.bundle, tell=None if args.quiet else sys.stderr),
         "operating_point": args.operating_point,
         "views": args.views,
         "prior": args.prior,

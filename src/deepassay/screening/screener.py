@@ -78,7 +78,7 @@ class Screener:
     """Judges files by at most one face bundle and one voice bundle.
 
     Args:
-        bundles: bundles, or paths of them.
+        bundles: bundles, or paths of them; None: the installed ones (`installed.default_bundles`).
         operating_point: name of the rule that decides; every bundle must have it.
         views: most views per file; by default as many as each bundle's thresholds were fixed with.
         prior: probability of fake before looking; only then verdicts carry a posterior.
@@ -92,13 +92,14 @@ class Screener:
 
     Raises:
         BundleError: a bundle that is refused, is not signed by the key, or lacks the operating point.
-        ConfigError: no bundle, two of one modality, a prior outside (0, 1), or a site rule of another bundle.
+        ConfigError: no bundle given or installed, two of one modality, a prior outside (0, 1), or a site rule of
+            another bundle.
         MissingDependencyError: the provider is not there.
     """
 
     def __init__(
         self,
-        bundles: Sequence[Bundle | str | Path],
+        bundles: Sequence[Bundle | str | Path] | None = None,
         operating_point: str = "bpcer_5",
         views: int | None = None,
         prior: float | None = None,
@@ -117,6 +118,10 @@ class Screener:
             raise ConfigError(f"views {views}", hint="give at least 1")
         if max_bytes is not None and max_bytes < 1:
             raise ConfigError(f"max_bytes {max_bytes}", hint="give at least 1")
+        if bundles is None:
+            from deepassay.screening.installed import default_bundles
+
+            bundles = [one.path for one in default_bundles()]
         self._bundles: dict[str, Bundle] = {}
         for given in bundles:
             bundle = given if isinstance(given, Bundle) else _load(given, threads, remote or {}, provider)

@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import os
 import re
+import sys
 import tempfile
 import time
 import uuid
@@ -458,7 +459,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `deepassay serve`."""
     parser.epilog = EPILOG
     parser.add_argument(
-        "--bundle", action="append", required=True, metavar="B", help="a folder or zip; one per modality"
+        "--bundle", action="append", metavar="B", help="a folder or zip; one per modality (default: the installed ones)"
     )
     parser.add_argument("--operating-point", default="bpcer_5", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--site", action="append", default=[], metavar="FILE", help="a rule of `deepassay calibrate`")
@@ -489,12 +490,13 @@ def main(args: argparse.Namespace) -> int:
         AssayError: a bundle that is refused, no key on a public interface, or a package that is missing.
     """
     from deepassay.screening.command import remotes
+    from deepassay.screening.installed import named_or_installed
 
     keys = keys_from_environment()
     check_exposure(args.host, keys)
     settings = ServiceSettings(
         screener={
-            "bundles": args.bundle,
+            "bundles": named_or_installed(args.bundle, tell=sys.stderr),
             "operating_point": args.operating_point,
             "site": args.site,
             "remote": remotes(args.remote),
