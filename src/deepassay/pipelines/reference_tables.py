@@ -23,7 +23,7 @@ from deepassay.scores import SCHEMA, ScoreTable
 SCHEMA_VERSION = "1"
 _DEV_OF = "dev of "
 _AGAIN = "restore it from version control, or build the tables again (scripts/build_reference.py)"
-_ABSOLUTE = re.compile(r"(?<![\w.~$}])/(?:[\w.@+-]+/)*(?=[\w.@+-]+)")
+_ABSOLUTE = re.compile(r"(?<![\w.~$}/:])/(?:[\w.@+-]+/)*(?=[\w.@+-]+)")
 _CHANNELS = pa.schema(
     [("sample_id", pa.string()), ("training", pa.string()), ("channel", pa.string()), ("strength", pa.float32()),
      ("score", pa.float32())]
@@ -393,8 +393,9 @@ def pack_scores(table: ScoreTable, path: str | Path, *, by: str, about: Mapping[
         "generator": _words(str(g or "") for g in table.column("generator")),
         "place": _words(str(dict(a or []).get(by, "")) for a in table.column("attributes")),
         "status": _words(map(str, table.column("status"))),
-        "score": _floats(None if np.isnan(v) else float(v) for v in table.column("score")),
-        "llr": _floats(None if np.isnan(v) else float(v) for v in table.column("llr")),
+        # In full: an llr may lie on a threshold.
+        "score": pa.array([None if np.isnan(v) else float(v) for v in table.column("score")], pa.float64()),
+        "llr": pa.array([None if np.isnan(v) else float(v) for v in table.column("llr")], pa.float64()),
     }
     facts = placeless({**about, "schema": SCHEMA_VERSION, "by": by, "table_sha256": table.hash})
     meta = {b"deepassay.reference": json.dumps(facts, sort_keys=True).encode()}
