@@ -5,6 +5,7 @@
     python scripts/build_reference.py --face runs/face --precision face=fp16 # one bundle, in fp16
     python scripts/build_reference.py --elsewhere face:NAME=runs/x/scores/test.parquet   # scores of a shipped bundle
     python scripts/build_reference.py --repeat face=runs/face_again          # the same training, done again
+    python scripts/build_reference.py --speed                                # graphs timed, AASIST beside them
     python scripts/build_reference.py --tables-only                          # cards and results page, from the tables
     python scripts/build_reference.py --check                                # exit 1 where they do not follow from them
 
@@ -65,6 +66,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--repeat", type=of_modality, **many, metavar="MODALITY=RUN", help="the same training, done again"
     )
+    parser.add_argument(
+        "--speed", action="store_true", help="time the bundles' graphs, AASIST and AASIST-L beside them"
+    )
     parser.add_argument("--tables-only", action="store_true", help="write cards and pages from the committed tables")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page does not follow")
     parser.add_argument("--models", type=Path, default=ROOT / "models")
@@ -80,7 +84,7 @@ def run() -> int:
         for path in wrong:
             console.print(f"does not follow from the tables: {path}", highlight=False)
         return 1 if wrong else 0
-    asked = (args.face, args.voice, args.study, args.recipe, args.of_study, args.elsewhere, args.repeat)
+    asked = (args.face, args.voice, args.study, args.recipe, args.of_study, args.elsewhere, args.repeat, args.speed)
     if args.tables_only == any(asked):
         raise ConfigError("nothing to do, or too much", hint="give runs, studies or scores; or --tables-only alone")
     for modality in reference.NAMES:
@@ -110,6 +114,9 @@ def run() -> int:
         found = reference.compare_training(RunFolder.open(folder), args.models, modality=modality)
         reference.note(args.models, modality, repeat=found)
         console.print(f"{modality}, trained again: {found}", highlight=False)
+    if args.speed:
+        for row in reference.measure_speed(args.models):
+            console.print(f"speed {row}", highlight=False)
     for path in reference.write_pages(args.models, args.docs):
         console.print(f"written {path}", highlight=False)
     return 0

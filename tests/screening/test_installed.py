@@ -93,6 +93,17 @@ def test_two_for_one_modality_must_be_told_apart_by_name(box, install):
     assert str(box / "face") in str(caught.value.hint)
 
 
+def test_an_installed_bundle_can_be_named(box, install, capfd):
+    install("one", box / "face")
+    assert main(["screen", "photo.png", "--bundle", "one-bundle", "--quiet"]) == 0
+    assert main(["bundle", "verify", "one-bundle"]) == 0
+    capfd.readouterr()
+    assert main(["bundle", "show", "one-bundle"]) == 0
+    assert Bundle.load(box / "face").hash in capfd.readouterr().out
+    assert main(["screen", "photo.png", "--bundle", "none-such", "--quiet"]) == 2
+    assert "none-such: no such bundle" in capfd.readouterr().err
+
+
 def test_a_package_whose_bundle_is_gone_is_named(box, install, capfd):
     install("empty", None)
     assert main(["screen", "photo.png"]) == 2

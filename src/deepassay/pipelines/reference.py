@@ -24,6 +24,7 @@ from deepassay.pipelines.reference_licensed import TABLES, empty_csv
 from deepassay.pipelines.reference_numbers import measure_scores, measure_study, rates_by
 from deepassay.pipelines.reference_pages import results_page, robustness_figure
 from deepassay.pipelines.reference_tables import pack_scores, placeless, read_scores, read_study, study_files
+from deepassay.provenance import collect
 from deepassay.scores import ScoreTable
 from deepassay.screening.bundle import FACTS, Bundle
 
@@ -31,6 +32,7 @@ NAMES = {"face": "face-reference", "voice": "voice-reference"}
 BY = "repository"
 MOST_BYTES = 40_000_000  # both bundles together
 DEV, TEST = "dev", "test"
+SPEED = "speed.json"
 
 
 def build_bundle(
@@ -155,6 +157,61 @@ def compare_training(run: RunFolder, models: Path, *, modality: str) -> dict[str
     }  # fmt: skip
 
 
+def measure_speed(models: Path, *, rounds: int = 30, threads: int = 1) -> list[dict[str, Any]]:
+    """Size of the graph and milliseconds per view of every reference bundle, and of AASIST and AASIST-L beside them.
+
+    All take turns on the same thread count, one view at a time, as screening does on a CPU; medians. The two published
+    networks are timed with random weights, which changes nothing about their speed.
+    """
+    import time
+
+    import onnxruntime
+
+    from deepassay.export import export_detector
+
+    graphs: dict[str, tuple[bytes, str]] = {}
+    for name in NAMES.values():
+        if (models / name).is_dir():
+            bundle = Bundle.load(models / name)
+            graphs[name] = (bundle.graph, _of_view(bundle.facts["modality"]))
+    with tempfile.TemporaryDirectory(prefix="deepassay-speed-") as place:
+        for name, size in (("AASIST", "base"), ("AASIST-L", "light")):
+            node = {"_target_": "deepassay.models.aasist.AASIST", "size": size, "window_samples": 64600}
+            path = export_detector(build(node), Path(place) / f"{name}.onnx", (64600,))
+            graphs[name] = (path.read_bytes(), "4.04 s of sound")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 4
+    sessions = {
+        name: onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        for name, (graph, _) in graphs.items()
+    }
+    rng, seconds = np.random.default_rng(0), {name: [] for name in sessions}
+    views = {}
+    for name, session in sessions.items():
+        given = session.get_inputs()[0]
+        noise = rng.uniform(-0.1, 0.1, (1, *given.shape[1:])).astype(np.float32)
+        views[name] = (128 + 1000 * noise).astype(np.uint8) if "uint8" in given.type else noise
+    for _ in range(rounds):
+        for name, session in sessions.items():
+            begin = time.perf_counter()
+            session.run(None, {session.get_inputs()[0].name: views[name]})
+            seconds[name].append(time.perf_counter() - begin)
+    rows = [
+        {"name": name, "view": of, "graph_mb": round(len(graph) / 1e6, 2), "threads": threads,
+         "ms_per_view": round(1e3 * float(np.median(seconds[name][1:])), 2)}
+        for name, (graph, of) in graphs.items()
+    ]  # fmt: skip
+    write_json(models / "scores" / SPEED, {"cpu": collect(config={}, seeds=[])["hardware"].get("cpu"), "rows": rows})
+    return rows
+
+
+def _of_view(facts: Mapping[str, Any]) -> str:
+    shape = facts["input_shape"]
+    if facts["name"] == "face":
+        return f"{shape[-3]} x {shape[-2]} px"
+    return f"{shape[0] / facts['contract']['settings']['rate_hz']:.2f} s of sound"
+
+
 def note(models: Path, modality: str, **facts: Any) -> None:
     """Remember what a card says that no table holds, in ``scores/BUNDLE.json``."""
     path = models / "scores" / f"{NAMES[modality]}.json"
@@ -186,7 +243,9 @@ def pages(models: Path, docs: Path) -> dict[Path, str]:
             {**given.parity, "name": name, "architecture": bundle.facts["architecture"], "precision": bundle.precision,
              "bundle_mb": bundle.n_bytes / 1e6}
         )  # fmt: skip
-    out[docs / "results.md"] = results_page(studies, rows, figures)
+    path = models / "scores" / SPEED
+    speed = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    out[docs / "results.md"] = results_page(studies, rows, figures, speed)
     return out
 
 
@@ -241,7 +300,7 @@ def _card_input(
         labels = table.column("label")
         counts = {"real": int((labels == REAL).sum()), "fake": int((labels == FAKE).sum())}
         counts["silent"] = len(table) - int(table.answered.sum())
-        numbers = measure_scores(table, bundle.operating_points, facts["by"], bundle.generators_seen)
+        numbers = measure_scores(table, bundle.operating_points)
         sets.append((facts["set"], numbers, rates_by(table, bundle.operating_points[0], facts["by"]), counts))
     return CardInput(
         facts=bundle.facts, identity=bundle.hash, n_bytes=bundle.n_bytes, parity=parity, notes=notes, study=study,

@@ -53,7 +53,9 @@ def render_reference_card(given: CardInput, language: str) -> str:
     other = next(file for word, file in card_files(name).items() if word != language)
     point = OperatingPoint.from_dict(facts["operating_points"][0])
     out = [
-        f"# {name}", "", f"[{w['other']}]({other})", "", f"**{w['use']}**", "", f"## {w['what']}", "",
+        f"# {name}", "", f"[{w['other']}]({other})", "",
+        *([f"**{w['synthetic']}**", ""] if facts["synthetic"] else []),
+        f"**{w['use']}**", "", f"## {w['what']}", "",
         f"- {w['detects']}: {w[facts['modality']['name']]}",
         f"- {w['network']}: {facts['architecture']}",
         f"- {w['precision']}: {facts['precision']}; {w['size']}: {given.n_bytes / 1e6:.1f} MB",

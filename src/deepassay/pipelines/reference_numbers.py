@@ -99,14 +99,14 @@ def _pooled(
     ]  # fmt: skip
 
 
-def measure_scores(table: ScoreTable, points: Sequence[OperatingPoint], by: str, seen: Sequence[str]) -> list[Number]:
-    """Numbers of a bundle's scores: over all, per generator and per place, non-responses counted as errors.
+def measure_scores(table: ScoreTable, points: Sequence[OperatingPoint]) -> list[Number]:
+    """Numbers of a bundle's scores over all of them, non-responses counted as errors; rates come from `rates_by`.
 
-    A table with one class has no AUC; its rates come from `rates_by`.
+    A table with one class has no AUC, and gives none.
     """
     if set(table.column("label").tolist()) != {REAL, FAKE}:
         return []
-    found = measure(table, operating_points=points, slices=("generator", by), generators_seen=seen)
+    found = measure(table, operating_points=points, slices=())
     return [number for number in found if number.slice.get("nonresponse") == AS_ERROR]
 
 

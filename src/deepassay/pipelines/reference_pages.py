@@ -35,14 +35,17 @@ def escaped(text: str) -> str:
     return body.replace("*", "\\*") if "**" not in body else body
 
 
-def results_page(studies: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], bundles: Sequence[Mapping[str, Any]],
-                 figures: Mapping[str, str]) -> str:  # fmt: skip
+def results_page(
+    studies: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], bundles: Sequence[Mapping[str, Any]],
+    figures: Mapping[str, str], speed: Mapping[str, Any] | None = None,
+) -> str:  # fmt: skip
     """docs/results.md.
 
     Args:
         studies: (facts, numbers) of each, as `reference_tables` and `reference_numbers` give them.
         bundles: what `bundle_row` tells of each reference bundle that is there.
         figures: name of a study -> link to its robustness figure.
+        speed: what `reference.measure_speed` wrote, or None.
     """
     out = [
         "# Results",
@@ -71,6 +74,10 @@ def results_page(studies: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
         out += _study(facts, numbers, figures.get(facts["name"], ""))
     out += ["## The shipped bundles: size and speed", ""]
     out += _bundles(bundles) if bundles else ["No reference bundle has been built yet.", ""]
+    if speed is not None:
+        rows = [[r["name"], r["view"], f"{r['graph_mb']:.2f}", f"{r['ms_per_view']:.2f}"] for r in speed["rows"]]
+        out += [f"One view at a time, {speed['rows'][0]['threads']} thread(s) of {speed['cpu']}, exported graphs:", ""]
+        out += table(["graph", "a view", "MB", "ms a view"], rows)
     out += _licensed()
     return "\n".join(out).rstrip() + "\n"
 

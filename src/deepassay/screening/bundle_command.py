@@ -14,7 +14,7 @@ exit codes: 0 done; 1 with diff, at least one decision differs; 2 a bundle is re
 
 examples:
   deepassay bundle list
-  deepassay bundle show face.zip
+  deepassay bundle show face.zip          # or the name of an installed one
   deepassay bundle verify face.zip --sha256 9f2c... --key maker.pub --commercial
   deepassay bundle sign face.zip --key maker.key
   deepassay bundle schema > bundle.schema.json
@@ -70,9 +70,10 @@ def _list(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from deepassay.screening.bundle import FACTS, Bundle
     from deepassay.screening.card import needed, refused_targets
+    from deepassay.screening.installed import find_bundle
     from deepassay.screening.site import flags_right
 
-    bundle = Bundle.load(args.bundle)
+    bundle = Bundle.load(find_bundle(args.bundle))
     if args.json:
         json.dump(bundle.facts, sys.stdout, indent=1, sort_keys=True, ensure_ascii=False)
         print()
@@ -139,9 +140,10 @@ def _abstains(limits: Any) -> list[str]:
 
 def _verify(args: argparse.Namespace) -> int:
     from deepassay.screening.bundle import Bundle
+    from deepassay.screening.installed import find_bundle
     from deepassay.screening.schema import check_schema
 
-    bundle = Bundle.load(args.bundle, sha256=args.sha256, key=args.key)
+    bundle = Bundle.load(find_bundle(args.bundle), sha256=args.sha256, key=args.key)
     check_schema(bundle.facts, args.bundle)
     bundle.check()
     bundle.modality()

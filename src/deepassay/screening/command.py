@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bundle",
         action="append",
         metavar="B",
-        help="exported bundle, a folder or zip; one per modality (default: the installed ones, see bundle list)",
+        help="exported bundle, a folder, zip or installed name; one per modality (default: the installed ones)",
     )
     parser.add_argument(
         "--operating-point", default="bpcer_5", metavar="NAME", help="the rule that decides (default: %(default)s)"

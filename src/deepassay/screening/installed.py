@@ -74,16 +74,34 @@ def default_bundles() -> list[Installed]:
 
 
 def named_or_installed(named: Sequence[str] | None, *, tell: Any = None) -> list[str]:
-    """Paths of the bundles that were named, else of the installed ones, which ``tell`` (a stream) is told of.
+    """Paths of the bundles that were named (`find_bundle`), else of the installed ones, which ``tell`` is told of.
+
+    Args:
+        named: paths or names. tell: a stream for people, or None.
 
     Raises: see `default_bundles`.
     """
     if named:
-        return list(named)
+        return [find_bundle(word) for word in named]
     found = default_bundles()
     if tell is not None:
         print(f"bundles: {', '.join(map(str, found))}; a flag is no proof", file=tell)
     return [str(one.path) for one in found]
+
+
+def find_bundle(word: str) -> str:
+    """The path that a word means: a path that is there, else an installed bundle of that name, else the word itself.
+
+    Raises:
+        ConfigError: two packages install a bundle of that name.
+    """
+    if Path(word).exists():
+        return word
+    points = entry_points(group=GROUP, name=word)
+    if len(points) > 1:
+        both = " and ".join(str(point.dist.name) for point in points if point.dist)
+        raise ConfigError(f"two packages bring a bundle {word!r}: {both}", hint="name its path (deepassay bundle list)")
+    return str(_read(next(iter(points))).path) if points else word
 
 
 def _read(point: EntryPoint) -> Installed:
