@@ -203,7 +203,7 @@ def _misses(given: CardInput, w: Mapping[str, str]) -> list[str]:
                 out.append(w["alarm_place"].format(**words))
     if given.study is not None:
         _, numbers = given.study
-        head = numbers["headline"]
+        head = given.notes.get("recipe") or numbers["headline"]
         for row in numbers["shortcuts"]["rank_correlations"]:
             if row["system"] == head and row["value"] is not None and abs(row["value"]) > GOAL:
                 out.append(w["follows"].format(name=row["nuisance"].replace("_", " "), label=w[f"{row['label']}s"],

@@ -71,9 +71,25 @@ def measure_study(study: StudyTables) -> dict[str, Any]:
         "headline": headline, "systems": systems, "baselines": baselines, "blocks": blocks,
         "pooled": _pooled(groups, systems, everyone, replicates), "within": inside, "generators": single,
         "seeds": spread_of_seeds(groups, seeds, ["auc", "tpr_at_fpr_5"], everyone),
-        "shortcuts": shortcuts(groups, shown, by, study.nuisances, keep=everyone, replicates=few, seed=0),
+        "arms": _arms(groups, arms, headline, everyone, replicates),
+        "shortcuts": shortcuts(groups, systems, by, study.nuisances, keep=everyone, replicates=few, seed=0),
         "channels": channels,
     }  # fmt: skip
+
+
+def _arms(
+    groups: Sequence[GroupTrials], arms: Sequence[str], headline: str,
+    keep: Mapping[str, np.ndarray], replicates: int,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Paired differences of the headline system and every recipe, apart from those with the baselines."""
+    others = [arm for arm in arms if arm != headline]
+    if not others:
+        return []
+    made = measure_groups(
+        groups, [headline, *others], list(METRICS), keep=keep, view="all trials", nonresponse=AS_ERROR,
+        replicates=replicates, seed=0, baselines=others, headline=headline,
+    )  # fmt: skip
+    return made["differences"]
 
 
 def _pooled(

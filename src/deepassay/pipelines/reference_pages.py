@@ -70,6 +70,11 @@ def results_page(
     ]
     if studies:
         out += ["## In short", "", *_in_short(studies)]
+        out += [
+            "Ahead and behind: the paired 95 % interval of the macro difference excludes zero. The p-values further down "
+            "are adjusted for all the comparisons of their table (Holm), and are stricter.",
+            "",
+        ]
     for facts, numbers in studies:
         out += _study(facts, numbers, figures.get(facts["name"], ""))
     out += ["## The shipped bundles: size and speed", ""]
@@ -140,6 +145,7 @@ def _study(facts: Mapping[str, Any], numbers: Mapping[str, Any], figure: str) ->
     out += [f"- {note}" for note in facts["notes"]]
     out += [f"- {name}: {EXPLAINED[name]}." for name in numbers["systems"] if name in EXPLAINED]
     out += [""]
+    out += _tries(numbers)
     for block in numbers["blocks"]:
         out += _block(block, numbers)
     out += _pooled(numbers)
@@ -152,19 +158,53 @@ def _study(facts: Mapping[str, Any], numbers: Mapping[str, Any], figure: str) ->
     return out
 
 
+def _tries(numbers: Mapping[str, Any]) -> list[str]:
+    """Every system in one table: how well it does, beside how much it follows places and nuisances."""
+    block, found = numbers["blocks"][0], numbers["shortcuts"]
+    macro = _macro_name(block)
+    at = {(r["system"], r["metric"]): r for r in block["numbers"] if r["group"] == macro}
+    apart = {r["system"]: r for r in found["real_against_real"] if r["metric"].startswith("largest")}
+    lines = []
+    for system in numbers["systems"]:
+        worst = {
+            label: max(
+                (r for r in found["rank_correlations"]
+                 if r["system"] == system and r["label"] == label and r["value"] is not None),
+                key=lambda r: abs(r["value"]), default=None,
+            )
+            for label in ("real", "fake")
+        }  # fmt: skip
+        told = [f"{r['value']:.2f} {r['nuisance'].replace('_', ' ')}" if r else "-" for r in worst.values()]
+        lines.append([system, cell(at.get((system, "auc"))), cell(at.get((system, "tpr_at_fpr_5"))),
+                      cell(apart.get(system)), *told])  # fmt: skip
+    head = ["system", "macro AUC", "macro TPR at 5 % FPR", "real against real: largest |AUC - 0.5|",
+            "strongest nuisance, reals", "fakes"]  # fmt: skip
+    out = ["### Every try, with its shortcuts", "", *table([h.replace("|", "\\|") for h in head], lines)]
+    paired = [r for r in numbers["arms"] if r["group"] == macro]
+    if paired:
+        of = {(r["second"], r["metric"]): r for r in paired}
+        out += [f"{numbers['headline'].capitalize()} minus each recipe, paired; p after Holm over this table:", ""]
+        out += table(
+            ["minus", *(TITLES[m] for m in METRICS)],
+            [[s, *(_paired(of.get((s, m))) for m in METRICS)] for s in dict.fromkeys(r["second"] for r in paired)],
+        )
+    return out
+
+
 def _block(block: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[str]:
     at = {(r["system"], r["metric"], r["group"]): r for r in block["numbers"]}
     names = [g["group"] for g in block["groups"]]
     whole = block["view"] == "all trials" and block["nonresponse"] == AS_ERROR
     how = "" if block["nonresponse"] == AS_ERROR else ", files without a score left out"
-    out = [] if whole else [f"### {block['view'].capitalize()}{how}", ""]
+    view = block["view"][:1].upper() + block["view"][1:]
+    out = [] if whole else [f"### {view}{how}", ""]
     for macro in (MACRO, MACRO_ALL):
         if not any(r["group"] == macro for r in block["numbers"]):
             continue
         over = next(r["over"] for r in block["numbers"] if r["group"] == macro)
         word = "groups with enough people or sources" if macro == MACRO else "all groups"
-        title = f"Macro over {word} ({', '.join(over)})"
-        out += [f"### {title}" if whole else f"**{title}**", ""]
+        title = f"Macro mean, {word}"
+        out += [f"### {title}" if whole else f"**{title}**", "", f"Over {', '.join(over)}.", ""]
         out += table(
             ["system", *(TITLES[m] for m in METRICS)],
             [[s, *(cell(at.get((s, m, macro))) for m in METRICS)] for s in numbers["systems"]],
@@ -268,7 +308,10 @@ def _generators(numbers: Mapping[str, Any]) -> list[str]:
 
 def _shortcuts(facts: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[str]:
     found = numbers["shortcuts"]
-    apart, follows = found["real_against_real"], found["rank_correlations"]
+    shown = {numbers["headline"], *numbers["baselines"]}
+    apart, follows = (
+        [r for r in found[key] if r["system"] in shown] for key in ("real_against_real", "rank_correlations")
+    )
     out = []
     if numbers["within"]:
         rows = [[r[facts["by"]], r["group"], r["system"], cell(r), f"{r['n_real']}", f"{r['n_fake']}"]
