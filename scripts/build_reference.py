@@ -44,6 +44,12 @@ def of_modality(word: str) -> tuple[str, str]:
     return name, value
 
 
+def folder_of(given: list[tuple[str, str]], modality: str) -> Path | None:
+    """The folder named for a modality, or None."""
+    folder = dict(given).get(modality)
+    return None if folder is None else Path(folder)
+
+
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -55,6 +61,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--parity-files", type=int, default=200, metavar="N", help="default: %(default)s")
     parser.add_argument("--parity-on", type=of_modality, **many, metavar="MODALITY=MANIFEST", help="default: dev files")
+    parser.add_argument("--media", type=of_modality, **many, metavar="MODALITY=FOLDER", help="where a run from "
+                        "elsewhere finds its media here; its views are prepared again")  # fmt: skip
     parser.add_argument("--study", type=pair, **many, metavar="NAME=FOLDER", help="a finished study to pack")
     parser.add_argument(
         "--recipe", type=of_modality, **many, metavar="MODALITY=ARM", help="the bundle's arm in its study"
@@ -93,7 +101,7 @@ def run() -> int:
             bundle = reference.build_bundle(
                 RunFolder.open(getattr(args, modality)), args.models, modality=modality, console=console,
                 precision=dict(args.precision).get(modality, "fp32"), parity_files=args.parity_files,
-                parity_on=None if chosen is None else Path(chosen),
+                parity_on=None if chosen is None else Path(chosen), media=folder_of(args.media, modality),
             )  # fmt: skip
             console.print(
                 f"  {bundle.n_bytes / 1e6:.1f} MB, {bundle.precision}, identity {bundle.hash}", highlight=False
@@ -111,7 +119,9 @@ def run() -> int:
         bundle = Bundle.load(args.models / reference.NAMES[modality])
         console.print(f"scores {reference.keep_scores(ScoreTable.read(path), bundle, args.models, name)}")
     for modality, folder in args.repeat:
-        found = reference.compare_training(RunFolder.open(folder), args.models, modality=modality)
+        found = reference.compare_training(
+            RunFolder.open(folder), args.models, modality=modality, media=folder_of(args.media, modality)
+        )
         reference.note(args.models, modality, repeat=found)
         console.print(f"{modality}, trained again: {found}", highlight=False)
     if args.speed:

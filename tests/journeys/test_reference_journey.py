@@ -60,7 +60,10 @@ def test_a_run_becomes_a_bundle_with_tables_and_cards_that_follow_from_them(plac
     assert not any(str(place) in text for text in texts), "no folder of this machine"
     assert build(place, "--check").returncode == 0
     assert "voice-reference" in (place / "docs" / "results.md").read_text()
-    again = build(place, "--repeat", "voice=runs/run")
+    facts = json.loads((place / "runs" / "run" / "run.json").read_text())
+    away = {**facts, "store": "nowhere", "root": "/nowhere"}
+    (place / "runs" / "run" / "run.json").write_text(json.dumps(away))
+    again = build(place, "--repeat", "voice=runs/run", "--media", f"voice={facts['root']}")
     assert again.returncode == 0, again.stderr
     assert "scores of" in (models / "cards" / "voice-reference.md").read_text()
     assert json.loads((models / "scores" / "voice-reference.json").read_text())["repeat"]["flips"] == 0

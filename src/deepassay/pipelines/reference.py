@@ -15,10 +15,11 @@ from deepassay.evidence.protocol import Register
 from deepassay.files import write_json, write_text
 from deepassay.labels import FAKE, REAL
 from deepassay.manifest import Manifest
+from deepassay.modality.views import Modality, view_count
 from deepassay.pipelines.build import build
 from deepassay.pipelines.evaluate import score_with_bundle
 from deepassay.pipelines.folder import RunFolder
-from deepassay.pipelines.prepare import ensure_finder
+from deepassay.pipelines.prepare import ensure_finder, open_store
 from deepassay.pipelines.reference_cards import CardInput, card_files, render_reference_card
 from deepassay.pipelines.reference_licensed import TABLES, empty_csv
 from deepassay.pipelines.reference_numbers import measure_scores, measure_study, rates_by
@@ -27,6 +28,7 @@ from deepassay.pipelines.reference_tables import pack_scores, placeless, read_sc
 from deepassay.provenance import collect
 from deepassay.scores import ScoreTable
 from deepassay.screening.bundle import FACTS, Bundle
+from deepassay.store import Store
 
 NAMES = {"face": "face-reference", "voice": "voice-reference"}
 BY = "repository"
@@ -37,7 +39,7 @@ SPEED = "speed.json"
 
 def build_bundle(
     run: RunFolder, models: Path, *, modality: str, console: Console, precision: str = "fp32", parity_files: int = 200,
-    parity_on: Path | None = None, by: str = BY,
+    parity_on: Path | None = None, media: Path | None = None, by: str = BY,
 ) -> Bundle:  # fmt: skip
     """Export a finished run as a reference bundle, with its parity report and the scores of its dev and test parts.
 
@@ -45,6 +47,7 @@ def build_bundle(
         run: trained. models: folder of the reference wheel. modality: that the run must have.
         precision: of the graph that ships; fp32 is made in any case, and compared.
         parity_files: most real files in the parity report. parity_on: a manifest of them; by default the dev part.
+        media: where the media of a run that was trained elsewhere lie here; its views are prepared again.
         by: attribute that names the place of a sample.
 
     Raises:
@@ -58,14 +61,12 @@ def build_bundle(
     views = run.modality()
     if views.name != modality:
         raise ConfigError(f"{run.path} is a run of {views.name}s", hint=f"give it as --{views.name}")
-    from deepassay.modality.views import view_count
-
     console.print(f"[bold]{name}[/] from {run.path}")
-    manifest = run.manifest()
+    manifest, store = _data(run, views, media)
     with tempfile.TemporaryDirectory(prefix="deepassay-reference-") as place:
         _, report = export_bundle(
             detector=build(config["detector"]), weights=run.weights, modality=views, manifest=manifest,
-            store=run.store(views), folder=Path(place) / name, parity_path=Path(place) / "parity.json",
+            store=store, folder=Path(place) / name, parity_path=Path(place) / "parity.json",
             operating_points=[float(t) for t in config["operating_points"]],
             views=view_count(config["views"]["score"], views), config_fingerprint=run.fingerprint,
             provenance=placeless(run.provenance), licence_use="research", name=name,
@@ -94,7 +95,7 @@ def build_bundle(
         rows = manifest.split(split)
         if not len(rows):
             continue
-        table = score_with_bundle(rows, bundle, store=run.store(bundle.modality()), config_fingerprint=run.fingerprint)
+        table = score_with_bundle(rows, bundle, store=store, config_fingerprint=run.fingerprint)
         assert table is not None  # only a work list can be unfinished
         if split == TEST:
             register = Register(run.protocol)
@@ -121,8 +122,21 @@ def keep_scores(table: ScoreTable, bundle: Bundle, models: Path, name: str, *, b
     return path
 
 
-def compare_training(run: RunFolder, models: Path, *, modality: str) -> dict[str, Any]:
+def _data(run: RunFolder, views: Modality, media: Path | None) -> tuple[Manifest, Store]:
+    """The split manifest of a run and its prepared views; prepared again where the media lie in another folder."""
+    if media is None:
+        return run.manifest(), run.store(views)
+    if not media.is_dir():
+        raise ConfigError(f"{media} is not a folder", hint="give the folder that the corpus was read from")
+    manifest = Manifest.read_parquet(run.path / "manifest.parquet", media)
+    return manifest, open_store({**run.config["store"], "store_folder": None}, manifest, views)
+
+
+def compare_training(run: RunFolder, models: Path, *, modality: str, media: Path | None = None) -> dict[str, Any]:
     """How far the dev scores of the same training, done again, are from those of the shipped bundle.
+
+    Args:
+        media: see `build_bundle`.
 
     Returns:
         ``n``, ``max_difference`` of logits, ``point`` and ``flips`` (files decided otherwise there), ``machine``.
@@ -135,15 +149,16 @@ def compare_training(run: RunFolder, models: Path, *, modality: str) -> dict[str
 
     bundle = Bundle.load(models / NAMES[modality])
     views = run.modality()
-    manifest = run.manifest().split(DEV)
+    whole, store = _data(run, views, media)
+    manifest = whole.split(DEV)
     if bundle.facts["provenance"].get("config_fingerprint") != run.fingerprint:
         raise ConfigError(
             f"{run.path} was not trained with the configuration of {bundle.name}", hint="repeat the command in its card"
         )
     again = score_manifest(
-        manifest, views, predictor(run.config, run.weights), views=bundle.views, store=run.store(views), progress=False
+        manifest, views, predictor(run.config, run.weights), views=bundle.views, store=store, progress=False
     )
-    shipped = score_with_bundle(manifest, bundle, store=run.store(views))
+    shipped = score_with_bundle(manifest, bundle, store=store)
     assert shipped is not None
     one, two = (table.column("score") for table in (shipped, again))
     both = np.isfinite(one) & np.isfinite(two)

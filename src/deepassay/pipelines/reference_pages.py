@@ -71,8 +71,8 @@ def results_page(
     if studies:
         out += ["## In short", "", *_in_short(studies)]
         out += [
-            "Ahead and behind: the paired 95 % interval of the macro difference excludes zero. The p-values further down "
-            "are adjusted for all the comparisons of their table (Holm), and are stricter.",
+            "Ahead and behind: the paired 95 % interval of the macro difference excludes zero. The p-values further "
+            "down are adjusted for all the comparisons of their table (Holm), and are stricter.",
             "",
         ]
     for facts, numbers in studies:
