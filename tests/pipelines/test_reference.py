@@ -28,6 +28,7 @@ from deepassay.pipelines import reference
 from deepassay.pipelines.reference_cards import WORDS
 from deepassay.pipelines.reference_licensed import NOT_RUN, TABLES, commands, empty_csv
 from deepassay.pipelines.reference_numbers import measure_study, rates_by
+from deepassay.pipelines.reference_pages import table
 from deepassay.pipelines.reference_tables import (
     pack_scores,
     pack_study,
@@ -293,6 +294,12 @@ def test_rates_count_a_file_without_a_score_as_an_error(built):
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
+def test_cells_and_heads_that_hold_a_bar_or_a_star_stay_in_their_cell():
+    head, rule, row, end = table(["a", "|b|"], [["x|y", "0.5*"]])
+    assert (head, rule) == ("| a | \\|b\\| |", "| --- | --- |")
+    assert (row, end) == ("| x\\|y | 0.5\\* |", "")
+
+
 def test_numbers_rank_the_arms_as_they_were_made(built):
     numbers = measure_study(read_study(built[0] / "scores" / "study-voices.json"))
     at = {(r["system"], r["group"]): r["value"] for r in numbers["blocks"][0]["numbers"] if r["metric"] == "auc"}
@@ -386,6 +393,10 @@ def test_paths_of_this_machine_and_too_many_bytes_are_refused(tmp_path, built, m
     with pytest.raises(BundleError, match="would name the folder"):
         reference._refuse_paths(models / "voice-reference", ["research only"])
     reference._refuse_paths(models / "voice-reference", [str(tmp_path)])
+    facts = models / "voice-reference" / "bundle.json"
+    facts.write_text(facts.read_text().replace("research only", "in /data/somebody/x.npz"))
+    with pytest.raises(BundleError, match="/data/somebody"):
+        reference._refuse_paths(models / "voice-reference", [])
     monkeypatch.setattr(reference, "MOST_BYTES", 10)
     with pytest.raises(AssayError, match="MB together"):
         reference._refuse_size(models)

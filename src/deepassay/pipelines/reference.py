@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -334,15 +334,25 @@ def _manifest(path: Path) -> Manifest:
 
 
 def _refuse_paths(bundle: Path, places: Sequence[str]) -> None:
-    """Raises BundleError where a text of a bundle names a folder of this machine."""
+    """Raises BundleError where a text of a bundle names a folder of this machine, or holds any absolute path."""
     for name in (FACTS, "card.md"):
         text = (bundle / name).read_text(encoding="utf-8")
         found = next((place for place in places if len(place) > 1 and place in text), None)
+        if found is None and name == FACTS:
+            found = next((word for word in _texts(json.loads(text)) if placeless(word) != word), None)
         if found is not None:
             raise BundleError(
                 f"{name} of the bundle would name the folder {found}",
                 hint="train again with paths relative to the project",
             )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
 
 
 def _refuse_size(models: Path) -> None:

@@ -25,7 +25,7 @@ EXPLAINED = {
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table with an empty line after it."""
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines = ["| " + " | ".join(map(escaped, head)) + " |", "|" + " --- |" * len(head)]
     return [*lines, *("| " + " | ".join(escaped(c) for c in row) + " |" for row in rows), ""]
 
 
@@ -179,7 +179,7 @@ def _tries(numbers: Mapping[str, Any]) -> list[str]:
                       cell(apart.get(system)), *told])  # fmt: skip
     head = ["system", "macro AUC", "macro TPR at 5 % FPR", "real against real: largest |AUC - 0.5|",
             "strongest nuisance, reals", "fakes"]  # fmt: skip
-    out = ["### Every try, with its shortcuts", "", *table([h.replace("|", "\\|") for h in head], lines)]
+    out = ["### Every try, with its shortcuts", "", *table(head, lines)]
     paired = [r for r in numbers["arms"] if r["group"] == macro]
     if paired:
         of = {(r["second"], r["metric"]): r for r in paired}
