@@ -408,6 +408,20 @@ def test_the_committed_pages_follow_from_the_committed_tables():
     )
 
 
+@pytest.mark.parametrize("name", sorted(reference.NAMES.values()))
+def test_a_committed_bundle_is_whole_and_its_thresholds_are_those_of_its_dev_table(name):
+    if not (ROOT / "models" / name).is_dir():
+        pytest.skip("models/ holds no such bundle yet")
+    bundle = Bundle.load(ROOT / "models" / name)
+    bundle.check()
+    assert not bundle.synthetic
+    dev, facts = read_scores(ROOT / "models" / "scores" / f"{name}.dev.parquet")
+    assert facts["bundle_sha256"] == bundle.hash
+    real = (dev.column("label") == REAL) & dev.answered
+    for point in bundle.operating_points:
+        assert point.flags(dev.column("llr")[real]).mean() == pytest.approx(point.realised_bpcer)
+
+
 def test_committed_tables_and_bundles_are_small():
     sizes = {p: p.stat().st_size for p in (ROOT / "models").rglob("*") if p.is_file()}
     bundles = sum(size for p, size in sizes.items() if p.suffix == ".onnx")
